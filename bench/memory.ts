@@ -1,0 +1,70 @@
+import { closeSync, constants, ftruncateSync, openSync, readSync, writeSync } from 'node:fs';
+import { bootGuest } from '../test/guest/guest.js';
+
+const PIECE_BYTES = 2 ** 20;
+const PAGE_BYTES = 4096;
+const BOOT_LIMIT_SECONDS = 900;
+
+/** Boots a well filled guest, stops it, and copies its memory. Gives a sentence about it. */
+export async function makeGuestMemory(targetPath: string, folder: string, memoryMiB: number): Promise<string> {
+  const guest = await bootGuest({ memoryMiB, folder, content: 'full', bootLimitSeconds: BOOT_LIMIT_SECONDS });
+  try {
+    await guest.stop();
+    copyWithoutHoles(guest.memoryFile, targetPath);
+    return `memory of a Linux guest in QEMU ${guest.qemuVersion} (${guest.accelerator.toUpperCase()})`;
+  } finally {
+    await guest.close();
+  }
+}
+
+/** Holes would be an advantage for whoever asks for them; a guest that has run for long has none. */
+function copyWithoutHoles(sourcePath: string, targetPath: string): void {
+  const target = openSync(targetPath, 'w', 0o600);
+  try {
+    for (const piece of pieces(sourcePath)) writeSync(target, piece);
+  } finally {
+    closeSync(target);
+  }
+}
+
+/** The share of pages that are all zeros. */
+export function zeroPageShare(path: string): number {
+  const zeroPage = Buffer.alloc(PAGE_BYTES);
+  let pageCount = 0;
+  let zeroPageCount = 0;
+  for (const piece of pieces(path)) {
+    for (let offset = 0; offset < piece.length; offset += PAGE_BYTES) {
+      pageCount++;
+      if (piece.subarray(offset, offset + PAGE_BYTES).equals(zeroPage)) zeroPageCount++;
+    }
+  }
+  return zeroPageCount / Math.max(1, pageCount);
+}
+
+/** The file in pieces, each valid until the next one is asked for. */
+function* pieces(path: string): Generator<Buffer> {
+  const file = openSync(path, 'r');
+  const buffer = Buffer.allocUnsafe(PIECE_BYTES);
+  try {
+    for (let length = readSync(file, buffer); length > 0; length = readSync(file, buffer)) {
+      yield buffer.subarray(0, length);
+    }
+  } finally {
+    closeSync(file);
+  }
+}
+
+/** Writes a pattern over a whole file, so that its pages exist and that a load that skips zeros is found out. */
+export function touch(path: string, sizeBytes: number): void {
+  const pattern = Buffer.alloc(PIECE_BYTES, 0xa5);
+  // Not truncated first: pages that are there already are written over.
+  const file = openSync(path, constants.O_WRONLY | constants.O_CREAT, 0o600);
+  try {
+    ftruncateSync(file, sizeBytes);
+    for (let offset = 0; offset < sizeBytes; offset += PIECE_BYTES) {
+      writeSync(file, pattern, 0, Math.min(PIECE_BYTES, sizeBytes - offset));
+    }
+  } finally {
+    closeSync(file);
+  }
+}

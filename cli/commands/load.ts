@@ -1,0 +1,96 @@
+/** `vmsnap load`: the memory in an image back into a file, a device or a pipe. */
+import type { LoadOptions, LoadResult } from '../../lib/index.js';
+import type { CommandContext, CommandSpec } from '../command.js';
+import { parseMode, parseOwner } from '../options/ownerOption.js';
+import { parseRange } from '../options/rangeOption.js';
+import { formatBytes, formatDuration } from '../output/units.js';
+import { exitCodeFor, JSON_OPTION, QUIET_OPTION, THREADS_OPTION, warningsJson, workOptions } from './commonOptions.js';
+
+export const loadCommand: CommandSpec = {
+  name: 'load',
+  summary: 'bring the memory in an image back, bit for bit',
+  usage: ['load [options] IMAGE TARGET'],
+  options: [
+    { name: 'region', kind: 'value', text: 'NAME; only this region' },
+    { name: 'range', kind: 'value', text: 'OFFSET:LENGTH; only this part of the memory, or of the region' },
+    { name: 'in-place', kind: 'flag', text: 'write where TARGET stands: no temporary file, no rename' },
+    THREADS_OPTION,
+    { name: 'force', kind: 'flag', text: 'replace TARGET if it is there' },
+    { name: 'owner', kind: 'value', text: 'USER[:GROUP] of a new TARGET, names or numbers' },
+    { name: 'mode', kind: 'value', text: 'MODE; permissions of a new TARGET in octal; default 600' },
+    QUIET_OPTION,
+    JSON_OPTION,
+  ],
+  examples: [
+    ['vmsnap load guest.vmsnap /dev/shm/guest.mem', 'into a new, sparse file'],
+    ['vmsnap load --in-place g.vmsnap /dev/hugepages/ram', 'into a hugetlbfs file'],
+    ['ssh host cat g.vmsnap | vmsnap load - ram', 'from a pipe'],
+    ['vmsnap load --range 1M:4K g.vmsnap - | xxd', 'one page'],
+  ],
+  notes: [
+    'IMAGE: a file or - (standard input). TARGET: a file, a block device or -',
+    '(standard output); it holds the regions end to end. Exit code 0 means that the',
+    'digest of the memory was checked and is right.',
+  ],
+  lastIsOutput: true,
+  run: runLoad,
+};
+
+async function runLoad(context: CommandContext): Promise<number> {
+  const { args, answer } = context;
+  const [image, target] = args.requirePositionals(['IMAGE', 'TARGET']);
+  const options = loadOptions(context);
+  const { load } = await import('../../lib/index.js');
+  const result = await load(image!, target!, options);
+  context.talk.clearProgress();
+  if (args.flag('json')) await answer.json(loadJson(result));
+  else if (!args.flag('quiet') && target !== '-') await answer.lines(loadSummary(result));
+  return exitCodeFor(result.warnings);
+}
+
+function loadOptions(context: CommandContext): LoadOptions {
+  const { args } = context;
+  const range = args.value('range');
+  const owner = args.value('owner');
+  const mode = args.value('mode');
+  return {
+    ...workOptions(context),
+    region: args.value('region'),
+    range: range === undefined ? undefined : parseRange(range),
+    inPlace: args.flag('in-place'),
+    force: args.flag('force'),
+    owner: owner === undefined ? undefined : parseOwner(owner),
+    mode: mode === undefined ? undefined : parseMode(mode),
+  };
+}
+
+const PROOF: Readonly<Record<LoadResult['proven'], string>> = {
+  memory: 'the digest of the whole memory is right',
+  region: "the region's digest is right",
+  leaves: 'the digests of its whole MiBs are right',
+};
+
+function loadSummary({ target, memoryBytes, dataBytes, proven, run }: LoadResult): string[] {
+  const rate = run.durationSeconds > 0 ? `, ${formatBytes(memoryBytes / run.durationSeconds)}/s` : '';
+  return [
+    `${target}: ${formatBytes(memoryBytes)} of memory, ${formatBytes(dataBytes)} of it data, ` +
+      `${formatDuration(run.durationSeconds)}${rate}`,
+    `proven: ${PROOF[proven]}`,
+  ];
+}
+
+function loadJson(result: LoadResult): object {
+  const { run } = result;
+  return {
+    schema: 'vmsnap.load',
+    schemaVersion: 1,
+    target: result.target,
+    memoryBytes: result.memoryBytes,
+    dataBytes: result.dataBytes,
+    imageBytes: result.imageBytes,
+    digest: result.digest,
+    proven: result.proven,
+    run: { threads: run.threads, durationSeconds: run.durationSeconds, inPlace: run.inPlace },
+    warnings: warningsJson(result.warnings),
+  };
+}

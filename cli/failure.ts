@@ -1,0 +1,44 @@
+/** One shape for everything that can go wrong: a VmsnapError, a UsageError, a signal, or a fault in this program. */
+
+export interface Failure {
+  readonly code: string;
+  readonly exitCode: number;
+  readonly message: string;
+  readonly path: string | undefined;
+  readonly offset: number | undefined;
+  readonly hint: string | undefined;
+}
+
+/** VmsnapError and the errors of the command line have all of these; recognised by shape, so neither must be loaded. */
+type OurError = Error & { code: string; exitCode: number; path?: string; offset?: number; hint?: string };
+
+export function describeFailure(error: unknown): Failure {
+  if (isOurs(error)) {
+    const { code, exitCode, message, path, offset, hint } = error;
+    return { code, exitCode, message, path, offset, hint };
+  }
+  const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  return {
+    code: 'FAILED',
+    exitCode: 1,
+    message: `unexpected: ${text}`,
+    path: undefined,
+    offset: undefined,
+    hint: 'this is a fault in vmsnap: please report it with the lines above',
+  };
+}
+
+function isOurs(error: unknown): error is OurError {
+  if (!(error instanceof Error)) return false;
+  const { code, exitCode } = error as Partial<OurError>;
+  return typeof code === 'string' && typeof exitCode === 'number';
+}
+
+export function failureJson(failure: Failure): object {
+  const { code, exitCode, message, path, offset, hint } = failure;
+  return {
+    schema: 'vmsnap.error',
+    schemaVersion: 1,
+    error: { code, exitCode, message, path: path ?? null, offset: offset ?? null, hint: hint ?? null },
+  };
+}

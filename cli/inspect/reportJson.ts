@@ -1,0 +1,89 @@
+/** The report as JSON: complete, bytes as integers, null for what is unknown (docs/scripting.md, docs/schema/inspect.json). */
+import type { HeatCell, InspectRegion, InspectReport } from '../../lib/index.js';
+
+export function reportJson(report: InspectReport): object {
+  const { format, machine, source } = report;
+  return {
+    schema: 'vmsnap.inspect',
+    schemaVersion: 1,
+    image: {
+      path: report.path,
+      fileBytes: report.fileBytes,
+      allocatedBytes: report.allocatedBytes ?? null,
+      complete: report.complete,
+      trustedBytes: report.trustedBytes,
+      identity: report.identity ?? null,
+      tool: report.tool,
+      createdAt: report.createdAt,
+    },
+    format: {
+      readVersion: format.readVersion,
+      writeVersion: format.writeVersion,
+      compatibleFeatures: [...format.compatibleFeatures],
+      incompatibleFeatures: [...format.incompatibleFeatures],
+      alignmentBytes: format.alignmentBytes,
+    },
+    machine: { name: machine.name ?? null, uuid: machine.uuid ?? null },
+    labels: Object.fromEntries(report.labels),
+    source: { kind: source.kind, name: source.name ?? null, mayHaveChanged: source.mayHaveChanged ?? null },
+    memory: memoryJson(report.memory),
+    storage: storageJson(report.storage),
+    attachments: report.attachments?.map(({ name, sizeBytes }) => ({ name, sizeBytes })) ?? null,
+    heat: report.heat?.map(heatJson) ?? null,
+    problems: report.problems.map(({ code, offset, message }) => ({ code, offset: offset ?? null, message })),
+  };
+}
+
+function memoryJson(memory: InspectReport['memory']): object {
+  const { pages } = memory;
+  return {
+    sizeBytes: memory.sizeBytes ?? null,
+    pageSize: memory.pageSize,
+    segmentSize: memory.segmentSize,
+    segments: memory.segments ?? null,
+    digest: memory.digest ?? null,
+    pages:
+      pages === undefined
+        ? null
+        : {
+            zero: pages.zero,
+            data: pages.data,
+            uniform: pages.uniform,
+            reference: pages.reference,
+            sameAsBase: pages.sameAsBase,
+            absent: pages.absent,
+          },
+    regions: memory.regions.map(regionJson),
+  };
+}
+
+export function regionJson(region: InspectRegion): object {
+  return {
+    name: region.name,
+    gpa: region.gpa,
+    sizeBytes: region.sizeBytes ?? null,
+    sum: region.sum ?? null,
+    dataPages: region.dataPages ?? null,
+    uniformPages: region.uniformPages ?? null,
+    storedBytes: region.storedBytes ?? null,
+  };
+}
+
+function storageJson(storage: InspectReport['storage']): object {
+  return {
+    codec: storage.codec,
+    level: storage.level ?? null,
+    chunkSize: storage.chunkSize,
+    chunks: storage.chunks ?? null,
+    rawChunks: storage.rawChunks ?? null,
+    storedBytes: storage.storedBytes ?? null,
+    dataRatio: storage.dataRatio ?? null,
+    memoryRatio: storage.memoryRatio ?? null,
+    indexBytes: storage.indexBytes ?? null,
+    records: storage.records ?? null,
+  };
+}
+
+function heatJson({ pages, dataPages, uniformPages, storedBytes }: HeatCell): object {
+  return { pages, dataPages, uniformPages, storedBytes };
+}

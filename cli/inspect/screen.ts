@@ -1,0 +1,134 @@
+/** One image on one screen: at most 30 lines, however many regions or problems it has. */
+import type { InspectRegion, InspectReport } from '../../lib/index.js';
+import { printable } from '../output/printable.js';
+import { formatTable } from '../output/table.js';
+import { formatAddress, formatShare } from '../output/units.js';
+import { HEAT_LEGEND, heatBar } from './heatBar.js';
+import { Numbers, UNKNOWN } from './numbers.js';
+
+const REGIONS_SHOWN = 4;
+const PROBLEMS_SHOWN = 4;
+const LABEL_WIDTH = 11;
+const VALUE_WIDTH = 100;
+
+export function reportScreen(report: InspectReport, exactBytes: boolean): string[] {
+  const numbers = new Numbers(exactBytes);
+  return [
+    ...imageSection(report, numbers),
+    ...memorySection(report, numbers),
+    ...storageSection(report, numbers),
+    ...integritySection(report, numbers),
+    ...heatSection(report, numbers),
+  ];
+}
+
+function row(label: string, value: string): string {
+  const shown = value.length > VALUE_WIDTH ? `${value.slice(0, VALUE_WIDTH - 3)}...` : value;
+  return `  ${label.padEnd(LABEL_WIDTH)}${shown}`;
+}
+
+/** The row only if there is something to say. */
+function optionalRow(label: string, value: string): string[] {
+  return value === '' ? [] : [row(label, value)];
+}
+
+function imageSection(report: InspectReport, numbers: Numbers): string[] {
+  const { format, machine, labels, source, attachments } = report;
+  const features = [...format.compatibleFeatures, ...format.incompatibleFeatures];
+  const names = (attachments ?? []).map(({ name, sizeBytes }) => `${name} (${numbers.bytes(sizeBytes)})`);
+  return [
+    `IMAGE ${report.path}`,
+    row('format', `version ${format.readVersion}${features.length > 0 ? `, ${features.join(', ')}` : ''}`),
+    row('created', `${printable(report.createdAt)} by ${printable(report.tool)}`),
+    ...optionalRow('machine', printable([machine.name, machine.uuid].filter((part) => part !== undefined).join(', '))),
+    ...optionalRow('labels', printable([...labels].map(([key, value]) => `${key}=${value}`).join(', '))),
+    row('source', printable([source.kind, source.name].filter((part) => part !== undefined).join(', '))),
+    ...optionalRow('attached', printable(names.join(', '))),
+  ];
+}
+
+function memorySection({ memory }: InspectReport, numbers: Numbers): string[] {
+  const { pages, pageSize, regions } = memory;
+  const geometry = `pages of ${numbers.bytes(pageSize)}, segments of ${numbers.bytes(memory.segmentSize)}`;
+  const hidden = regions.length - REGIONS_SHOWN;
+  const lines = [
+    'MEMORY',
+    row('size', `${numbers.bytes(memory.sizeBytes)} in ${plural(regions.length, 'region')}; ${geometry}`),
+    ...regionRows(regions.slice(0, REGIONS_SHOWN), pageSize, numbers),
+    ...optionalRow('', hidden > 0 ? `and ${plural(hidden, 'region')} more: --regions` : ''),
+  ];
+  if (pages === undefined || memory.sizeBytes === undefined) return [...lines, row('pages', UNKNOWN)];
+  const total = memory.sizeBytes / pageSize;
+  const counts: [string, number][] = [
+    ['data', pages.data],
+    ['uniform', pages.uniform],
+    ['zero', pages.zero],
+    ['reference', pages.reference],
+    ['same as base', pages.sameAsBase],
+    ['absent', pages.absent],
+  ];
+  const shown = counts.filter(([, count], i) => i < 3 || count > 0);
+  const texts = shown.map(([name, count]) => `${numbers.count(count)} ${name} (${formatShare(count, total)})`);
+  return [...lines, row('pages', texts.join(', '))];
+}
+
+function regionRows(regions: readonly InspectRegion[], pageSize: number, numbers: Numbers): string[] {
+  const cells = regions.map(({ name, gpa, sizeBytes, dataPages }) => {
+    const last = sizeBytes === undefined ? '...' : formatAddress(gpa + sizeBytes - 1);
+    const data =
+      dataPages === undefined || sizeBytes === undefined ? UNKNOWN : formatShare(dataPages, sizeBytes / pageSize);
+    return [printable(name), `${formatAddress(gpa)} - ${last}`, numbers.bytes(sizeBytes), `${data} data`];
+  });
+  const table = formatTable(cells, ['left', 'left', 'right', 'right']);
+  return table.map((line, i) => row(i === 0 ? 'regions' : '', line));
+}
+
+function storageSection({ storage, fileBytes, allocatedBytes }: InspectReport, numbers: Numbers): string[] {
+  const level = storage.level === undefined ? '' : ` level ${storage.level}`;
+  const chunks = `${numbers.count(storage.chunks)} chunks (${numbers.count(storage.rawChunks)} stored as they are)`;
+  return [
+    'STORAGE',
+    row('codec', `${storage.codec}${level}, chunks of ${numbers.bytes(storage.chunkSize)}`),
+    row(
+      'data',
+      `${numbers.bytes(storage.storedBytes)} in ${chunks}, ${numbers.ratio(storage.dataRatio)} times smaller than the pages`,
+    ),
+    row(
+      'file',
+      `${numbers.bytes(fileBytes)}, ${numbers.ratio(storage.memoryRatio)} times smaller than the memory; ` +
+        `on disk ${numbers.bytes(allocatedBytes)}, index ${numbers.bytes(storage.indexBytes)}`,
+    ),
+  ];
+}
+
+function integritySection(report: InspectReport, numbers: Numbers): string[] {
+  const { complete, problems, source, memory, identity } = report;
+  const sound = complete && problems.length === 0;
+  const hidden = problems.length - PROBLEMS_SHOWN;
+  return [
+    'INTEGRITY',
+    row('complete', sound ? 'yes; header, manifests, index and footer are sound' : soundness(complete)),
+    ...problems.slice(0, PROBLEMS_SHOWN).map(({ code, offset, message }) => {
+      return row('problem', `${code}${offset === undefined ? '' : ` at ${offset}`}: ${printable(message)}`);
+    }),
+    ...optionalRow('', hidden > 0 ? `and ${plural(hidden, 'problem')} more: --json` : ''),
+    ...(sound ? [] : [row('trusted', `the first ${numbers.bytes(report.trustedBytes)}; nothing behind that`)]),
+    row('identity', identity ?? UNKNOWN),
+    row('digest', `${memory.digest ?? UNKNOWN} (XXH3-128 of the memory)`),
+    ...optionalRow('source', source.mayHaveChanged === true ? 'may have changed while it was read' : ''),
+  ];
+}
+
+function soundness(complete: boolean): string {
+  return complete ? 'yes, but damaged' : 'no: the image ends before its footer, or its end is damaged';
+}
+
+function heatSection({ heat, memory }: InspectReport, numbers: Numbers): string[] {
+  if (heat === undefined) return [`HEAT ${UNKNOWN}`];
+  const cell = memory.sizeBytes === undefined ? '' : `; a cell is ${numbers.bytes(memory.sizeBytes / heat.length)}`;
+  return [`HEAT ${HEAT_LEGEND}${cell}`, `  ${heatBar(heat)}`];
+}
+
+function plural(count: number, word: string): string {
+  return `${count} ${word}${count === 1 ? '' : 's'}`;
+}

@@ -1,0 +1,106 @@
+/**
+ * A look at the raw arguments before yargs sees them: what yargs would swallow in silence is refused here.
+ *
+ * Unknown options get the one that was meant, flags take no value, value options get one. The first fault found is kept
+ * and not thrown, since `--json` and `-` decide how it is told.
+ */
+import type { OptionSpec } from '../command.js';
+import { UsageError } from '../usageError.js';
+import { nearest } from './suggest.js';
+
+export interface ScannedArguments {
+  /** The arguments in a form that yargs can take in only one way. */
+  readonly tokens: readonly string[];
+  readonly positionals: readonly string[];
+  readonly json: boolean;
+  readonly help: boolean;
+  readonly fault: UsageError | undefined;
+}
+
+export function scanArguments(options: readonly OptionSpec[], args: readonly string[]): ScannedArguments {
+  const scan = new Scan(options);
+  for (let i = 0; i < args.length; i++) {
+    const arg = args[i]!;
+    if (arg === '--') {
+      scan.takePositionals(args.slice(i + 1));
+      break;
+    }
+    if (scan.takeOption(arg, args[i + 1])) i++;
+  }
+  return scan;
+}
+
+class Scan implements ScannedArguments {
+  readonly tokens: string[] = [];
+  readonly positionals: string[] = [];
+  json = false;
+  help = false;
+  fault: UsageError | undefined;
+  readonly #options: ReadonlyMap<string, OptionSpec>;
+
+  constructor(options: readonly OptionSpec[]) {
+    this.#options = new Map(options.map((option) => [option.name, option]));
+  }
+
+  takePositionals(rest: readonly string[]): void {
+    this.tokens.push('--', ...rest);
+    this.positionals.push(...rest);
+  }
+
+  /** Returns whether `next` was used as the option's value. */
+  takeOption(arg: string, next: string | undefined): boolean {
+    if (arg === '-' || !arg.startsWith('-')) {
+      this.tokens.push(arg);
+      this.positionals.push(arg);
+      return false;
+    }
+    if (arg === '--help' || arg === '-h') {
+      this.help = true;
+      return false;
+    }
+    const equals = arg.indexOf('=');
+    const name = (equals < 0 ? arg : arg.slice(0, equals)).replace(/^--/, '');
+    const option = arg.startsWith('--') ? this.#options.get(name) : undefined;
+    if (option === undefined) {
+      this.#fail(this.#unknown(equals < 0 ? arg : arg.slice(0, equals)));
+      return false;
+    }
+    const inline = equals < 0 ? undefined : arg.slice(equals + 1);
+    if (option.kind === 'flag') return this.#takeFlag(name, inline);
+    return this.#takeValue(name, inline, next);
+  }
+
+  #takeFlag(name: string, inline: string | undefined): boolean {
+    if (inline !== undefined) this.#fail(new UsageError(`--${name} takes no value`, `write --${name} or leave it out`));
+    if (name === 'json') this.json = true;
+    // Spelled out: yargs would take a file named `true` or `false` behind a bare flag for the flag's value.
+    this.tokens.push(`--${name}=true`);
+    return false;
+  }
+
+  #takeValue(name: string, inline: string | undefined, next: string | undefined): boolean {
+    const value = inline ?? (isValue(next) ? next : undefined);
+    if (value === undefined || value === '') {
+      this.#fail(new UsageError(`--${name} needs a value`, `a value that begins with - is written --${name}=VALUE`));
+      return false;
+    }
+    // Quoted: yargs takes one pair of quotes off a value, and it must not be the user's.
+    this.tokens.push(`--${name}="${value}"`);
+    return inline === undefined;
+  }
+
+  #unknown(typed: string): UsageError {
+    const names = [...this.#options.keys(), 'help'].map((name) => `--${name}`);
+    const meant = nearest(typed, names);
+    return new UsageError(`unknown option: ${typed}`, meant === undefined ? undefined : `did you mean ${meant}?`);
+  }
+
+  #fail(fault: UsageError): void {
+    this.fault ??= fault;
+  }
+}
+
+/** Whether an argument can be the value of the option before it: a negative number can, another option cannot. */
+function isValue(arg: string | undefined): arg is string {
+  return arg !== undefined && (!arg.startsWith('-') || /^-\d+$/.test(arg));
+}

@@ -1,0 +1,47 @@
+/**
+ * A yargs parser for one command's options.
+ *
+ * Everything is a string or a flag: yargs takes `--level abc` for NaN and `--no-level` for 0 if it knows of numbers, so
+ * our own functions read them. Its package.json look-up gets our own folder: otherwise a `yargs` key in the package.json
+ * of the folder where the user stands would change how we parse. Loaded late: it costs 80 ms.
+ */
+import type { Argv } from 'yargs';
+import type { OptionSpec } from '../command.js';
+import { packageFolder } from '../version.js';
+
+export const HELP_OPTION: OptionSpec = { name: 'help', kind: 'flag', text: 'this help' };
+
+export async function createParser(options: readonly OptionSpec[]): Promise<Argv> {
+  const { default: yargs } = await import('yargs');
+  const parser = hideTypes(yargs([], packageFolder()))
+    .scriptName('vmsnap')
+    .locale('en')
+    .help(false)
+    .version(false)
+    .exitProcess(false)
+    .fail(false)
+    // Our lines are short enough (a test says so), and wrapped lines would lose their indentation.
+    .wrap(null)
+    .parserConfiguration({
+      'boolean-negation': false,
+      'camel-case-expansion': false,
+      'dot-notation': false,
+      'duplicate-arguments-array': true,
+      'greedy-arrays': false,
+      'parse-numbers': false,
+      'parse-positional-numbers': false,
+      'short-option-groups': false,
+    });
+  for (const option of [...options, HELP_OPTION]) addOption(parser, option);
+  return parser;
+}
+
+/** Our option texts name the types themselves. The types of yargs 17 do not know this method of 18. */
+function hideTypes(parser: Argv): Argv {
+  return (parser as Argv & { usageConfiguration(config: object): Argv }).usageConfiguration({ 'hide-types': true });
+}
+
+function addOption(parser: Argv, { name, kind, text }: OptionSpec): void {
+  const shape = kind === 'flag' ? ({ type: 'boolean' } as const) : ({ type: 'string' } as const);
+  parser.option(name, { ...shape, array: kind === 'list', describe: text });
+}

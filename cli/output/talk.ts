@@ -1,0 +1,78 @@
+/** What is said on standard error: errors, warnings and, on a terminal, how far the work is. */
+import pc from 'picocolors';
+import type { Failure } from '../failure.js';
+
+/** systemd's journal reads these at the start of a line as the line's priority. */
+const JOURNAL_ERROR = '<3>';
+const JOURNAL_WARNING = '<4>';
+
+export interface TalkEnvironment {
+  readonly JOURNAL_STREAM?: string | undefined;
+  readonly NO_COLOR?: string | undefined;
+  readonly TERM?: string | undefined;
+}
+
+export class Talk {
+  /** Colours for this stream; each function returns its text unchanged where there are none. */
+  readonly colors: ReturnType<typeof pc.createColors>;
+  readonly #stream: NodeJS.WriteStream;
+  readonly #journal: boolean;
+  readonly #terminal: boolean;
+  readonly #silent: boolean;
+  #progressShown = false;
+
+  /** `silent`: with `--json` nothing is said; errors and warnings are in the object. */
+  constructor(stream: NodeJS.WriteStream, env: TalkEnvironment, silent: boolean) {
+    this.#stream = stream;
+    this.#silent = silent;
+    const isTty = stream.isTTY === true;
+    this.#journal = Boolean(env.JOURNAL_STREAM) && !isTty;
+    this.#terminal = isTty && env.TERM !== 'dumb';
+    this.colors = pc.createColors(this.#terminal && !env.NO_COLOR);
+    // A reader of stderr that went away takes nothing from the work.
+    stream.on('error', () => undefined);
+  }
+
+  /** Whether a line can be rewritten, so whether progress makes sense. */
+  get showsProgress(): boolean {
+    return this.#terminal && !this.#silent;
+  }
+
+  get columns(): number {
+    return this.#stream.columns ?? 80;
+  }
+
+  failure({ message, hint }: Failure): void {
+    this.#say(JOURNAL_ERROR, this.colors.red('vmsnap: error:'), message);
+    if (hint !== undefined) this.#say(JOURNAL_ERROR, this.colors.cyan('hint:'), hint);
+  }
+
+  /** A damaged image, where the answer itself goes on. */
+  damage(message: string): void {
+    this.#say(JOURNAL_ERROR, this.colors.red('vmsnap: error:'), message);
+  }
+
+  warning(message: string): void {
+    this.#say(JOURNAL_WARNING, this.colors.yellow('vmsnap: warning:'), message);
+  }
+
+  progress(line: string): void {
+    if (!this.showsProgress) return;
+    this.#progressShown = true;
+    this.#stream.write(`\r${line}\x1b[K`);
+  }
+
+  clearProgress(): void {
+    if (!this.#progressShown) return;
+    this.#progressShown = false;
+    this.#stream.write('\r\x1b[K');
+  }
+
+  #say(priority: string, head: string, message: string): void {
+    if (this.#silent) return;
+    this.clearProgress();
+    const text = `${head} ${message}`;
+    const lines = this.#journal ? text.split('\n').map((line) => `${priority}${line}`) : [text];
+    this.#stream.write(`${lines.join('\n')}\n`);
+  }
+}

@@ -1,0 +1,202 @@
+/**
+ * Reads the structures of an image that lies in a file: head (header and start manifest) from its beginning, tail
+ * (footer, end manifest, index list) from its end, index blocks and record heads in between, each one range read.
+ *
+ * Works on a file descriptor that the caller owns, from any thread. Nothing read is believed before its CRC is checked,
+ * and nothing is allocated that SPEC.md's limits and the file's length do not allow.
+ */
+import { fstatSync, readSync } from 'node:fs';
+import { wrapSystemError } from '../../native/errors.js';
+import { corrupt } from './corrupt.js';
+import { decodeCountedRecord } from './countedRecord.js';
+import { decodeFooter, type Footer, imageBinding, imageIdentity } from './footer.js';
+import type { Geometry } from './geometry.js';
+import { decodeHeader, type Header, isZero } from './header.js';
+import { decodeIndexList, type IndexListEntry } from './imageIndex.js';
+import {
+  FOOTER_BYTES,
+  HEADER_BYTES,
+  INDEX_BLOCK_ENTRIES,
+  INDEX_ENTRY_BYTES,
+  KIND_END,
+  KIND_INDEX_BLOCK,
+  KIND_INDEX_LIST,
+  MANIFEST_MAX_BYTES,
+  PREFIX_BYTES,
+  roundUp,
+} from './layout.js';
+import { decodeEndManifest, decodeStartManifest, type EndManifest, imageGeometry, type StartManifest } from './manifest.js';
+import { decodePrefix, kindName, type RecordPrefix, recordBytes } from './record.js';
+import { native } from '../../native/binding.js';
+
+export interface ImageFd {
+  readonly fd: number;
+  readonly path: string;
+}
+
+/** What a reader knows after the beginning of an image. */
+export interface ImageHead {
+  readonly header: Header;
+  readonly headerCrc: number;
+  readonly start: StartManifest;
+  readonly binding: bigint;
+  /** Header and start manifest with its padding, as they stand in the file. */
+  readonly bytes: Buffer;
+}
+
+/** What a reader knows after the end of an image. */
+export interface ImageTail {
+  readonly footer: Footer;
+  readonly end: EndManifest;
+  readonly geometry: Geometry;
+  readonly indexList: readonly IndexListEntry[];
+}
+
+/** Reads exactly [offset, offset + length). @throws CORRUPT "truncated" if the file ends before. */
+export function readExactly(file: ImageFd, offset: number, length: number, what: string, into?: Buffer): Buffer {
+  const bytes = into === undefined ? Buffer.allocUnsafe(length) : into.subarray(0, length);
+  const got = readUpTo(file, offset, bytes);
+  if (got < length) throw corrupt(file.path, offset + got, `truncated in ${what}`);
+  return bytes;
+}
+
+export function readUpTo(file: ImageFd, offset: number, into: Buffer): number {
+  let done = 0;
+  while (done < into.length) {
+    let got: number;
+    try {
+      got = readSync(file.fd, into, done, into.length - done, offset + done);
+    } catch (error) {
+      throw wrapSystemError(error, 'read', file.path, offset + done);
+    }
+    if (got === 0) break;
+    done += got;
+  }
+  return done;
+}
+
+export function readHead(file: ImageFd): ImageHead {
+  const headerBytes = Buffer.alloc(HEADER_BYTES);
+  const got = readUpTo(file, 0, headerBytes);
+  const header = decodeHeader(headerBytes.subarray(0, got), file.path);
+  const padded = startManifestEnd(header) - HEADER_BYTES;
+  return decodeHead(header, headerBytes, readExactly(file, HEADER_BYTES, padded, 'the start manifest'), file.path);
+}
+
+/** Where the first record stands. */
+export function startManifestEnd(header: Header): number {
+  return roundUp(HEADER_BYTES + header.manifestBytes, header.alignmentBytes);
+}
+
+/** `manifestBytes`: the start manifest with its padding. */
+export function decodeHead(header: Header, headerBytes: Buffer, manifestBytes: Buffer, path: string): ImageHead {
+  if (native.crc32c(manifestBytes, 0, manifestBytes.length, 0) !== header.manifestCrc) {
+    throw corrupt(path, HEADER_BYTES, 'start manifest: checksum does not match');
+  }
+  if (!isZero(manifestBytes, header.manifestBytes, manifestBytes.length)) {
+    throw corrupt(path, HEADER_BYTES + header.manifestBytes, 'padding after the start manifest is not zero');
+  }
+  const start = decodeStartManifest(manifestBytes.subarray(0, header.manifestBytes), path, HEADER_BYTES);
+  const bytes = Buffer.concat([headerBytes, manifestBytes]);
+  return { header, headerCrc: headerBytes.readUInt32LE(60), start, binding: imageBinding(bytes), bytes };
+}
+
+export function readTail(file: ImageFd, head: ImageHead): ImageTail {
+  const fileBytes = fstatSync(file.fd).size;
+  const offset = fileBytes - FOOTER_BYTES;
+  if (offset < startManifestEnd(head.header)) throw corrupt(file.path, fileBytes, 'truncated: no footer');
+  const footerBytes = readExactly(file, offset, FOOTER_BYTES, 'the footer');
+  const footer = decodeFooter(footerBytes, offset, head.binding, file.path);
+  const endRecord = readCountedRecord(file, head, footer.endOffset, KIND_END, offset);
+  const listRecord = readCountedRecord(file, head, footer.indexListOffset, KIND_INDEX_LIST, offset);
+  return decodeTail(head, footer, offset, endRecord, listRecord, file.path);
+}
+
+export interface WholeRecord {
+  readonly prefix: RecordPrefix;
+  readonly bytes: Buffer;
+}
+
+/** Puts the tail together from its three structures and checks them against each other. */
+export function decodeTail(
+  head: ImageHead,
+  footer: Footer,
+  footerOffset: number,
+  endRecord: WholeRecord,
+  listRecord: WholeRecord,
+  path: string,
+): ImageTail {
+  const endPayload = decodeCountedRecord(endRecord.bytes, endRecord.prefix, path).payload;
+  const end = decodeEndManifest(endPayload, head.start, path, endRecord.prefix.offset);
+  const geometry = imageGeometry(head.start, end);
+  const list = decodeCountedRecord(listRecord.bytes, listRecord.prefix, path);
+  const indexList = decodeIndexList(list.payload, geometry.indexBlockCount, path, listRecord.prefix.offset);
+  if (list.entryCount !== indexList.length) throw corrupt(path, listRecord.prefix.offset, 'index list: wrong number of entries');
+  const { alignmentBytes } = head.header;
+  const adjacent =
+    endRecord.prefix.offset + recordBytes(endRecord.prefix, alignmentBytes) === listRecord.prefix.offset &&
+    listRecord.prefix.offset + recordBytes(listRecord.prefix, alignmentBytes) === footerOffset &&
+    footer.endOffset === endRecord.prefix.offset &&
+    footer.indexListOffset === listRecord.prefix.offset &&
+    footer.chain === listRecord.prefix.crc &&
+    listRecord.prefix.chain === endRecord.prefix.crc;
+  if (!adjacent) throw corrupt(path, footerOffset, 'end manifest, index list and footer do not follow one another');
+  if (footer.segmentCount !== geometry.segmentCount) throw corrupt(path, footerOffset, 'footer: wrong number of segments');
+  if (footer.identity !== imageIdentity(head.bytes, endRecord.bytes, listRecord.bytes)) {
+    throw corrupt(path, footerOffset, 'footer: the identity does not match the image');
+  }
+  return { footer, end, geometry, indexList };
+}
+
+/** Reads a whole record of one of the kinds that have one checked payload. It must end at or before `limit`. */
+export function readCountedRecord(file: ImageFd, head: ImageHead, offset: number, kind: number, limit: number): WholeRecord {
+  const { alignmentBytes } = head.header;
+  if (offset % alignmentBytes !== 0 || offset + PREFIX_BYTES > limit) {
+    throw corrupt(file.path, offset, `no place for the ${kindName(kind)}`);
+  }
+  const prefixBytes = readExactly(file, offset, PREFIX_BYTES, `the ${kindName(kind)}`);
+  const prefix = decodePrefix(prefixBytes, 0, { path: file.path, offset, binding: head.binding, alignmentBytes });
+  if (prefix.kind !== kind) throw corrupt(file.path, offset, `${kindName(prefix.kind)} record where the ${kindName(kind)} should be`);
+  requireCountedSize(prefix, file.path);
+  const length = recordBytes(prefix, alignmentBytes);
+  if (offset + length > limit) throw corrupt(file.path, offset, `the ${kindName(kind)} is longer than the file`);
+  return { prefix, bytes: readExactly(file, offset, length, `the ${kindName(kind)}`) };
+}
+
+export function requireCountedSize(prefix: RecordPrefix, path: string): void {
+  const max = prefix.kind === KIND_INDEX_BLOCK ? INDEX_BLOCK_ENTRIES * INDEX_ENTRY_BYTES : MANIFEST_MAX_BYTES;
+  if (prefix.payloadBytes <= max && prefix.tablesBytes <= 4096) return;
+  throw corrupt(path, prefix.offset, `${kindName(prefix.kind)} of ${prefix.payloadBytes} bytes (allowed: ${max})`);
+}
+
+/** An index block's entries, or undefined if the list says that none of its segments has a record. */
+export function readIndexBlock(
+  file: ImageFd,
+  head: ImageHead,
+  block: number,
+  place: IndexListEntry,
+  segmentCount: number,
+  limit: number,
+): { entries: Buffer; entriesAt: number } | undefined {
+  if (place.offset === 0) return undefined;
+  const record = readCountedRecord(file, head, place.offset, KIND_INDEX_BLOCK, limit);
+  if (record.prefix.crc !== place.prefixCrc || record.prefix.subject !== block) {
+    throw corrupt(file.path, place.offset, `index block ${block} is not the one that the index list names`);
+  }
+  const { payload, entryCount } = decodeCountedRecord(record.bytes, record.prefix, file.path);
+  requireEntryCount(block, entryCount, payload.length, segmentCount, file.path, place.offset);
+  return { entries: payload, entriesAt: place.offset + PREFIX_BYTES + record.prefix.tablesBytes };
+}
+
+export function requireEntryCount(
+  block: number,
+  entryCount: number,
+  payloadBytes: number,
+  segmentCount: number,
+  path: string,
+  offset: number,
+): void {
+  const expected = Math.min(INDEX_BLOCK_ENTRIES, segmentCount - block * INDEX_BLOCK_ENTRIES);
+  if (entryCount === expected && payloadBytes === expected * INDEX_ENTRY_BYTES) return;
+  throw corrupt(path, offset, `index block ${block} has ${entryCount} entries, not ${expected}`);
+}

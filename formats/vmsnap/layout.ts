@@ -1,0 +1,70 @@
+/**
+ * Constants and limits of the image format, each as SPEC.md (in this folder) gives it. Section names in the comments are
+ * SPEC.md's.
+ */
+export const KIB = 1024;
+export const MIB = 1024 * KIB;
+
+/** Header */
+export const HEADER_BYTES = 64;
+export const HEADER_MAGIC = Buffer.from('89564d530d0a1a0a', 'hex');
+export const FORMAT_VERSION = 0;
+
+/** Header: incompatible feature bits; this reader knows none of them yet, but it can name them. */
+export const FEATURE_NAMES: readonly string[] = ['references', 'base', 'overriding records', 'encryption'];
+
+/** Records */
+export const PREFIX_BYTES = 64;
+export const KIND_SEGMENT = 0x47455356; // "VSEG" as u32, little endian
+export const KIND_ATTACHMENT = 0x54544156;
+export const KIND_INDEX_BLOCK = 0x58444956;
+export const KIND_END = 0x444e4556;
+export const KIND_INDEX_LIST = 0x54534c56;
+export const NO_SEGMENT = 0xffff_ffff_ffff_ffffn;
+export const TABLES_MAX_BYTES = 16 * MIB;
+export const PAYLOAD_MAX_BYTES = 128 * MIB;
+
+/** Segment record */
+export const SEGMENT_TABLES_FIXED_BYTES = 24;
+export const LEAF_BYTES = MIB;
+export const DIGEST_BYTES = 16;
+export const WORD_BYTES = 8;
+export const CHUNK_ENTRY_BYTES = 8;
+
+/** Attachment record */
+export const ATTACHMENT_PART_BYTES = 4 * MIB;
+export const ATTACHMENT_CHUNK_BYTES = 256 * KIB;
+export const ATTACHMENT_TABLES_FIXED_BYTES = 16;
+
+/** Index block, index list */
+export const INDEX_BLOCK_ENTRIES = 4096;
+export const INDEX_ENTRY_BYTES = 32;
+export const INDEX_LIST_ENTRY_BYTES = 16;
+export const COUNTED_TABLES_BYTES = 8;
+
+/** Footer */
+export const FOOTER_BYTES = 96;
+export const FOOTER_MAGIC = Buffer.from('89564d53454e440a', 'hex');
+
+/** Limits */
+export const PAGE_MIN_BYTES = 4 * KIB;
+export const PAGE_MAX_BYTES = 2 * MIB;
+export const CHUNK_MIN_BYTES = 4 * KIB;
+export const CHUNK_MAX_BYTES = 4 * MIB;
+export const SEGMENT_MIN_BYTES = MIB;
+export const SEGMENT_MAX_BYTES = 64 * MIB;
+export const REGIONS_MAX = 65_535;
+export const ATTACHMENTS_MAX = 65_535;
+export const SEGMENTS_MAX = 2 ** 32;
+export const MANIFEST_MAX_BYTES = 16 * MIB;
+export const NAME_MAX_BYTES = 255;
+
+export type CodecName = 'zstd' | 'zlib' | 'none';
+
+export function roundUp(value: number, multiple: number): number {
+  return Math.ceil(value / multiple) * multiple;
+}
+
+export function isPowerOfTwo(value: number): boolean {
+  return Number.isInteger(value) && value > 0 && Number.isInteger(Math.log2(value));
+}

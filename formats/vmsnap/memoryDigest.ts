@@ -1,0 +1,33 @@
+/** The digest of the memory itself, from the sums of its regions (SPEC.md, "Memory digest"). */
+import { writeU64 } from './record.js';
+import { xxh3Hex } from './footer.js';
+
+const MASK_64 = 0xffff_ffff_ffff_ffffn;
+
+/** Adds up, region by region, the sums that several threads have taken; each is pairs of [low, high] words. */
+export function sumRegions(parts: readonly BigUint64Array[], regionCount: number): BigUint64Array {
+  const sums = new BigUint64Array(2 * regionCount);
+  for (const part of parts) {
+    for (let at = 0; at < sums.length; at += 2) {
+      const low = sums[at]! + part[at]!;
+      sums[at] = low & MASK_64;
+      sums[at + 1] = (sums[at + 1]! + part[at + 1]! + (low >> 64n)) & MASK_64;
+    }
+  }
+  return sums;
+}
+
+/** A sum's canonical form: 32 hex digits, high word first. */
+export function sumHex(sums: BigUint64Array, region: number): string {
+  return (sums[region * 2 + 1]! * 2n ** 64n + sums[region * 2]!).toString(16).padStart(32, '0');
+}
+
+export function memoryDigest(regions: readonly { sizeBytes: number; sum: string }[]): string {
+  const bytes = Buffer.alloc(8 + 24 * regions.length);
+  writeU64(bytes, regions.length, 0);
+  for (const [i, region] of regions.entries()) {
+    writeU64(bytes, region.sizeBytes, 8 + 24 * i);
+    bytes.write(region.sum, 16 + 24 * i, 'hex');
+  }
+  return xxh3Hex(bytes);
+}

@@ -1,0 +1,165 @@
+/**
+ * Tables of a segment record (SPEC.md, "Segment record").
+ *
+ * Encoding goes straight into the worker's output buffer, behind room for the prefix; decoding gives views into the
+ * bytes that were read, without copies.
+ */
+import { native } from '../../native/binding.js';
+import { corrupt, unsupported } from './corrupt.js';
+import { type Geometry, leavesIn } from './geometry.js';
+import { isZero } from './header.js';
+import {
+  CHUNK_ENTRY_BYTES,
+  DIGEST_BYTES,
+  PREFIX_BYTES,
+  roundUp,
+  SEGMENT_TABLES_FIXED_BYTES,
+  WORD_BYTES,
+} from './layout.js';
+import { headBytes, type RecordPrefix } from './record.js';
+import { decodeStateMap, encodeStateMap, stateMapMaxBytes } from './stateMap.js';
+
+/** Upper bound of the tables of any segment of this geometry, padding included. */
+export function segmentTablesMaxBytes(geometry: Geometry, alignmentBytes: number): number {
+  const bytes =
+    SEGMENT_TABLES_FIXED_BYTES +
+    DIGEST_BYTES * geometry.leavesPerSegment +
+    WORD_BYTES * geometry.pagesPerSegment +
+    CHUNK_ENTRY_BYTES * geometry.chunksFor(geometry.pagesPerSegment) +
+    stateMapMaxBytes(geometry.pagesPerSegment);
+  return roundUp(PREFIX_BYTES + bytes, alignmentBytes) - PREFIX_BYTES;
+}
+
+export interface SegmentTablesInput {
+  readonly states: Uint8Array;
+  readonly pageCount: number;
+  readonly dataPages: number;
+  readonly uniformPages: number;
+  readonly words: BigUint64Array;
+  readonly leaves: Uint8Array;
+  readonly leafCount: number;
+}
+
+export interface SegmentTablesPlan {
+  /** Where the chunk entries stand in `out`: the caller fills them in, then calls {@link finishSegmentTables}. */
+  readonly chunkEntriesAt: number;
+  readonly chunkCount: number;
+  readonly tablesBytes: number;
+}
+
+/** Writes all but the chunk entries at `out[PREFIX_BYTES..]`. The tables' length is final, so the payload may follow. */
+export function encodeSegmentTables(
+  input: SegmentTablesInput,
+  geometry: Geometry,
+  alignmentBytes: number,
+  out: Buffer,
+): SegmentTablesPlan {
+  const chunkCount = geometry.chunksFor(input.dataPages);
+  const leavesAt = PREFIX_BYTES + SEGMENT_TABLES_FIXED_BYTES;
+  const wordsAt = leavesAt + DIGEST_BYTES * input.leafCount;
+  const chunkEntriesAt = wordsAt + WORD_BYTES * input.uniformPages;
+  const mapAt = chunkEntriesAt + CHUNK_ENTRY_BYTES * chunkCount;
+  const mapBytes = encodeStateMap(input.states, input.pageCount, out, mapAt);
+  const end = roundUp(mapAt + mapBytes, alignmentBytes);
+  out.fill(0, mapAt + mapBytes, end);
+  out.writeUInt32LE(mapBytes, PREFIX_BYTES);
+  out.writeUInt32LE(input.uniformPages, PREFIX_BYTES + 4);
+  out.writeUInt32LE(0, PREFIX_BYTES + 8);
+  out.writeUInt32LE(input.dataPages, PREFIX_BYTES + 12);
+  out.writeUInt32LE(chunkCount, PREFIX_BYTES + 16);
+  out.writeUInt32LE(input.leafCount, PREFIX_BYTES + 20);
+  out.set(input.leaves.subarray(0, DIGEST_BYTES * input.leafCount), leavesAt);
+  for (let i = 0; i < input.uniformPages; i++) out.writeBigUInt64LE(input.words[i]!, wordsAt + WORD_BYTES * i);
+  return { chunkEntriesAt, chunkCount, tablesBytes: end - PREFIX_BYTES };
+}
+
+/** The CRC of finished tables. */
+export function finishSegmentTables(plan: SegmentTablesPlan, out: Buffer): number {
+  return native.crc32c(out, PREFIX_BYTES, plan.tablesBytes, 0);
+}
+
+/** A decoded segment record head. `states` and `words` are the caller's reused arrays. */
+export interface SegmentTables {
+  readonly pageCount: number;
+  readonly dataPages: number;
+  readonly uniformPages: number;
+  readonly chunkCount: number;
+  readonly leafCount: number;
+  /** Offsets into the head's bytes. */
+  readonly leavesAt: number;
+  readonly chunkEntriesAt: number;
+}
+
+/**
+ * Decodes and checks tables whose CRC has been checked (record.ts, checkTables). `segmentPages` is the number of pages the
+ * segment has, or undefined in the open-ended last region of a stream, where the map says it.
+ */
+export function decodeSegmentTables(
+  head: Buffer,
+  prefix: RecordPrefix,
+  geometry: Geometry,
+  segmentPages: number | undefined,
+  states: Uint8Array,
+  words: BigUint64Array,
+  path: string,
+): SegmentTables {
+  const bad = (what: string) => corrupt(path, prefix.offset + PREFIX_BYTES, `segment ${prefix.subject}: ${what}`);
+  if (prefix.tablesBytes < SEGMENT_TABLES_FIXED_BYTES) throw bad('tables are too short');
+  const mapBytes = head.readUInt32LE(PREFIX_BYTES);
+  const uniformPages = head.readUInt32LE(PREFIX_BYTES + 4);
+  const references = head.readUInt32LE(PREFIX_BYTES + 8);
+  const dataPages = head.readUInt32LE(PREFIX_BYTES + 12);
+  const chunkCount = head.readUInt32LE(PREFIX_BYTES + 16);
+  const leafCount = head.readUInt32LE(PREFIX_BYTES + 20);
+  if (references !== 0) throw unsupported(path, prefix.offset, `segment ${prefix.subject} holds references`);
+  if (dataPages + uniformPages > geometry.pagesPerSegment) throw bad('more pages than a segment has');
+  if (chunkCount !== geometry.chunksFor(dataPages)) throw bad(`${chunkCount} chunks for ${dataPages} data pages`);
+  if (leafCount > geometry.leavesPerSegment) throw bad('more leaves than a segment has');
+  const leavesAt = PREFIX_BYTES + SEGMENT_TABLES_FIXED_BYTES;
+  const wordsAt = leavesAt + DIGEST_BYTES * leafCount;
+  const chunkEntriesAt = wordsAt + WORD_BYTES * uniformPages;
+  const mapAt = chunkEntriesAt + CHUNK_ENTRY_BYTES * chunkCount;
+  const end = headBytes(prefix);
+  if (mapAt + mapBytes > end || !isZero(head, mapAt + mapBytes, end)) throw bad('tables do not add up');
+  const pageCount = decodeStateMap(head, mapAt, mapAt + mapBytes, states, path, prefix.offset);
+  if (segmentPages !== undefined && pageCount !== segmentPages) throw bad(`state map of ${pageCount} pages, not ${segmentPages}`);
+  if (leafCount !== leavesIn(pageCount * geometry.pageSize)) throw bad(`${leafCount} leaves for ${pageCount} pages`);
+  requireCounts(states, pageCount, dataPages, uniformPages, bad);
+  for (let i = 0; i < uniformPages; i++) words[i] = head.readBigUInt64LE(wordsAt + WORD_BYTES * i);
+  if (storedBytes(head, chunkEntriesAt, chunkCount) !== prefix.payloadBytes) throw bad('chunks do not add up to the payload');
+  return { pageCount, dataPages, uniformPages, chunkCount, leafCount, leavesAt, chunkEntriesAt };
+}
+
+function requireCounts(
+  states: Uint8Array,
+  pageCount: number,
+  dataPages: number,
+  uniformPages: number,
+  bad: (what: string) => Error,
+): void {
+  const counts = countStates(states, pageCount);
+  if (counts.data !== dataPages) throw bad(`state map has ${counts.data} data pages, not ${dataPages}`);
+  if (counts.uniform !== uniformPages) throw bad(`state map has ${counts.uniform} uniform pages, not ${uniformPages}`);
+}
+
+function countStates(states: Uint8Array, pageCount: number): { data: number; uniform: number } {
+  let data = 0;
+  let uniform = 0;
+  for (let page = 0; page < pageCount; page++) {
+    const state = states[page]!;
+    data += state & 1;
+    uniform += state >> 1;
+  }
+  return { data, uniform };
+}
+
+function storedBytes(head: Buffer, chunkEntriesAt: number, chunkCount: number): number {
+  let sum = 0;
+  for (let i = 0; i < chunkCount; i++) sum += head.readUInt32LE(chunkEntriesAt + CHUNK_ENTRY_BYTES * i);
+  return sum;
+}
+
+/** Raw length of chunk `i` of `chunkCount` that hold `dataPages` pages together. */
+export function chunkRawBytes(i: number, dataPages: number, geometry: Geometry): number {
+  return Math.min(geometry.pagesPerChunk, dataPages - i * geometry.pagesPerChunk) * geometry.pageSize;
+}

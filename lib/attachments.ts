@@ -1,0 +1,111 @@
+/** Stores attachments behind the segment records: parts of 4 MiB, in chunks (SPEC.md, "Attachment record"). */
+import { closeSync, constants, fstatSync, openSync } from 'node:fs';
+import {
+  attachmentChunkRawBytes,
+  attachmentTablesBytes,
+  attachmentTablesCrc,
+  encodeAttachmentTables,
+} from '../formats/vmsnap/attachmentRecord.js';
+import { readUpTo } from '../formats/vmsnap/imageFile.js';
+import {
+  ATTACHMENT_CHUNK_BYTES,
+  ATTACHMENT_PART_BYTES,
+  CHUNK_ENTRY_BYTES,
+  KIND_ATTACHMENT,
+  PREFIX_BYTES,
+} from '../formats/vmsnap/layout.js';
+import type { AttachmentManifest } from '../formats/vmsnap/manifest.js';
+import { recordBytes } from '../formats/vmsnap/record.js';
+import { native } from '../native/binding.js';
+import { VmsnapError, withSystemErrors } from '../native/errors.js';
+import { bound, type CodecSettings, createCodec } from './codecs.js';
+import type { CommitLine } from './pipeline/commitLine.js';
+import type { AttachmentOption } from './types.js';
+
+export interface OpenedAttachment {
+  readonly name: string;
+  readonly fd: number;
+  readonly path: string;
+}
+
+/** Opens all of them before anything is written, so that a missing one costs nothing. */
+export function openAttachments(options: readonly AttachmentOption[]): OpenedAttachment[] {
+  const opened: OpenedAttachment[] = [];
+  try {
+    for (const { name, file } of options) {
+      const fd = withSystemErrors('open the attachment', file, () => openSync(file, constants.O_RDONLY));
+      opened.push({ name, fd, path: file });
+      if (!fstatSync(fd).isFile()) throw new VmsnapError('USAGE', `the attachment ${file} is no regular file`, { path: file });
+    }
+    return opened;
+  } catch (error) {
+    closeAttachments(opened);
+    throw error;
+  }
+}
+
+export function closeAttachments(opened: readonly OpenedAttachment[]): void {
+  for (const { fd } of opened) closeSync(fd);
+}
+
+export async function storeAttachments(
+  opened: readonly OpenedAttachment[],
+  line: CommitLine,
+  codecSettings: CodecSettings,
+  alignmentBytes: number,
+  signal: AbortSignal | undefined,
+): Promise<AttachmentManifest[]> {
+  const codec = createCodec(codecSettings);
+  const raw = Buffer.allocUnsafe(opened.length === 0 ? 0 : ATTACHMENT_PART_BYTES);
+  const tablesMax = attachmentTablesBytes(ATTACHMENT_PART_BYTES, alignmentBytes);
+  const out = Buffer.alloc(PREFIX_BYTES + tablesMax + ATTACHMENT_PART_BYTES + bound(ATTACHMENT_CHUNK_BYTES) + alignmentBytes);
+  const manifests: AttachmentManifest[] = [];
+  for (const [number, attachment] of opened.entries()) {
+    let sizeBytes = 0;
+    let offset = 0;
+    for (let part = 0; ; part++) {
+      signal?.throwIfAborted();
+      const got = readUpTo(attachment, sizeBytes, raw);
+      if (got === 0) break;
+      const at = storePart(number, part, raw.subarray(0, got), codec, line, alignmentBytes, out);
+      if (part === 0) offset = at;
+      sizeBytes += got;
+      if (got < raw.length) break;
+      // Lets signals and progress through between parts.
+      await new Promise(setImmediate);
+    }
+    manifests.push({ name: attachment.name, sizeBytes, offset });
+  }
+  return manifests;
+}
+
+function storePart(
+  number: number,
+  part: number,
+  raw: Buffer,
+  codec: ReturnType<typeof createCodec>,
+  line: CommitLine,
+  alignmentBytes: number,
+  out: Buffer,
+): number {
+  const tablesBytes = attachmentTablesBytes(raw.length, alignmentBytes);
+  const tables = encodeAttachmentTables(part, raw.length, tablesBytes, out);
+  const payloadAt = PREFIX_BYTES + tablesBytes;
+  let at = payloadAt;
+  for (let i = 0; i < tables.chunkCount; i++) {
+    const start = i * ATTACHMENT_CHUNK_BYTES;
+    const chunk = raw.subarray(start, start + attachmentChunkRawBytes(i, raw.length));
+    let stored = codec.compress(chunk, out.subarray(at, at + bound(chunk.length)));
+    if (stored === 0) {
+      chunk.copy(out, at);
+      stored = chunk.length;
+    }
+    out.writeUInt32LE(stored, tables.chunkEntriesAt + CHUNK_ENTRY_BYTES * i);
+    out.writeUInt32LE(native.crc32c(out, at, stored, 0), tables.chunkEntriesAt + CHUNK_ENTRY_BYTES * i + 4);
+    at += stored;
+  }
+  const lengths = { tablesBytes, payloadBytes: at - payloadAt };
+  out.fill(0, at, recordBytes(lengths, alignmentBytes));
+  const tablesCrc = attachmentTablesCrc(tablesBytes, out);
+  return line.appendPrefixed(KIND_ATTACHMENT, number, { ...lengths, tablesCrc }, out);
+}

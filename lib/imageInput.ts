@@ -1,0 +1,97 @@
+/** Opens an image for reading, from a file or from standard input. */
+import { closeSync, constants, fstatSync, openSync, read } from 'node:fs';
+import { promisify } from 'node:util';
+import { decodeHeader } from '../formats/vmsnap/header.js';
+import {
+  decodeHead,
+  type ImageHead,
+  type ImageTail,
+  readHead,
+  readTail,
+  startManifestEnd,
+} from '../formats/vmsnap/imageFile.js';
+import { FOOTER_BYTES, HEADER_BYTES, MIB } from '../formats/vmsnap/layout.js';
+import { corrupt } from '../formats/vmsnap/corrupt.js';
+import { native } from '../native/binding.js';
+import { VmsnapError, wrapSystemError } from '../native/errors.js';
+
+const STDIN_FD = 0;
+/** Images below this size stay in the page cache. */
+const DROP_BEHIND_BYTES = 64 * MIB;
+
+const readAsync = promisify(read);
+
+export interface ImageInput {
+  readonly fd: number;
+  readonly path: string;
+  readonly isStream: boolean;
+  readonly head: ImageHead;
+  /** Length of the file; undefined for a stream. */
+  readonly fileBytes: number | undefined;
+  /** The page cache held none of it before: a reader drops what it brought in. */
+  readonly dropBehind: boolean;
+  close(): void;
+}
+
+/** @throws NOT_FOUND, CORRUPT, UNSUPPORTED: nothing else can be said about a file without a sound head. */
+export async function openImageInput(path: string): Promise<ImageInput> {
+  if (path === '-') return streamInput(STDIN_FD, 'standard input', () => {});
+  const fd = openImageFile(path);
+  try {
+    const stats = fstatSync(fd);
+    if (stats.isDirectory()) throw new VmsnapError('USAGE', `the image ${path} is a folder`, { path });
+    if (stats.isFIFO() || stats.isCharacterDevice() || stats.isSocket()) return await streamInput(fd, path, () => closeSync(fd));
+    const head = readHead({ fd, path });
+    const dropBehind = stats.size >= DROP_BEHIND_BYTES && native.residentShare(fd, Math.floor(stats.size / 2), MIB) < 0.5;
+    return { fd, path, isStream: false, head, fileBytes: stats.size, dropBehind, close: () => closeSync(fd) };
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+}
+
+function openImageFile(path: string): number {
+  try {
+    return openSync(path, constants.O_RDONLY);
+  } catch (error) {
+    throw wrapSystemError(error, 'open the image', path);
+  }
+}
+
+async function streamInput(fd: number, path: string, close: () => void): Promise<ImageInput> {
+  const headerBytes = await readStreamExactly(fd, path, HEADER_BYTES, 0);
+  const header = decodeHeader(headerBytes, path);
+  const manifest = await readStreamExactly(fd, path, startManifestEnd(header) - HEADER_BYTES, HEADER_BYTES);
+  if (manifest.length < startManifestEnd(header) - HEADER_BYTES) {
+    throw corrupt(path, HEADER_BYTES + manifest.length, 'truncated in the start manifest');
+  }
+  const head = decodeHead(header, headerBytes, manifest, path);
+  return { fd, path, isStream: true, head, fileBytes: undefined, dropBehind: false, close };
+}
+
+/** Reads `length` bytes, or what there is before the end. Asynchronous: a pipe may have nothing for long. */
+async function readStreamExactly(fd: number, path: string, length: number, offset: number): Promise<Buffer> {
+  const bytes = Buffer.alloc(length);
+  let done = 0;
+  while (done < length) {
+    try {
+      const { bytesRead } = await readAsync(fd, bytes, done, length - done, null);
+      if (bytesRead === 0) break;
+      done += bytesRead;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'EOF') break;
+      throw wrapSystemError(error, 'read', path, offset + done);
+    }
+  }
+  return bytes.subarray(0, done);
+}
+
+/** The tail of an image in a file. */
+export function readInputTail(input: ImageInput): ImageTail {
+  return readTail(input, input.head);
+}
+
+/** Where the records of an image in a file end. */
+export function recordsEnd(input: ImageInput): number {
+  return input.fileBytes === undefined ? Number.MAX_SAFE_INTEGER : input.fileBytes - FOOTER_BYTES;
+}

@@ -1,0 +1,416 @@
+/**
+ * The commit line of a save: takes finished segments in segment order and gives each its place in the file.
+ *
+ * Workers finish in any order, but the image must not depend on the number of threads. So every claim has a sequence
+ * number, and a finished segment is announced in a ring of slots. Whoever announces tries to become the committer (one
+ * try-lock); the committer takes all slots that are next in order, whoever's they are, gives each its offset, chain and
+ * prefix CRC, enters it into the index, and passes the lock on. Nobody waits for anybody else's write: each worker
+ * writes its own records with pwrite once they have a place. Into a stream the committer writes them itself, in order.
+ *
+ * Contract: one instance per thread over the same shared state; `announce` may be called from any worker; `finish` only
+ * after all workers are done. Output buffers are shared memory owned by their worker until announced, and again once
+ * their slot is PLACED.
+ */
+import { writeSync } from 'node:fs';
+import { native } from '../../native/binding.js';
+import { errnoError, VmsnapError, wrapSystemError } from '../../native/errors.js';
+import { encodeCountedRecord } from '../../formats/vmsnap/countedRecord.js';
+import { encodeIndexEntry, type IndexListEntry } from '../../formats/vmsnap/imageIndex.js';
+import {
+  INDEX_BLOCK_ENTRIES,
+  INDEX_ENTRY_BYTES,
+  KIND_INDEX_BLOCK,
+  KIND_SEGMENT,
+  MIB,
+} from '../../formats/vmsnap/layout.js';
+import { encodePrefix, headBytes, recordBytes } from '../../formats/vmsnap/record.js';
+import {
+  NUMBER_CHUNKS,
+  NUMBER_CHUNKS_RAW,
+  NUMBER_CHUNKS_STORED,
+  NUMBER_INDEX_BYTES,
+  NUMBER_OUTPUT_BLOCK,
+  NUMBER_OUTPUT_BLOCK_USED,
+  NUMBER_OUTPUT_CHAIN,
+  NUMBER_OUTPUT_OFFSET,
+  NUMBER_OUTPUT_PREVIOUS_SEGMENT,
+  NUMBER_OUTPUT_RECORDS,
+  NUMBER_PAGES_DATA,
+  NUMBER_PAGES_UNIFORM,
+  type SharedControl,
+  WORD_ABORT,
+  WORD_COMMIT_LOCK,
+  WORD_TURN,
+} from './control.js';
+import { Aborted, tryLock, unlock } from './mutex.js';
+
+/** Claims that may be under way at once; a worker that is further ahead waits. */
+const SLOT_COUNT = 4096;
+const SLOT_NUMBERS = 12;
+const SLOT_EMPTY = 0;
+const SLOT_READY = 1;
+const SLOT_PLACED = 2;
+
+const AT_SEGMENT = 0;
+const AT_TABLES_BYTES = 1;
+const AT_PAYLOAD_BYTES = 2;
+const AT_TABLES_CRC = 3;
+const AT_DATA_PAGES = 4;
+const AT_UNIFORM_PAGES = 5;
+const AT_CHUNKS = 6;
+const AT_RAW_CHUNKS = 7;
+/** Which output buffer holds the record; -1: the segment is zero and has none. */
+const AT_BUFFER = 8;
+/** The answer: the record's offset in the file. */
+const AT_OFFSET = 9;
+
+/** Write-back is started, and older output dropped from the page cache, in windows of this size. */
+const WRITEBACK_WINDOW_BYTES = 32 * MIB;
+/** Index blocks an image of unknown size may have: 1 PiB in segments of 4 MiB. */
+const OPEN_ENDED_BLOCKS = 65_536;
+
+export interface OutputDescription {
+  readonly fd: number;
+  readonly path: string;
+  /** A pipe or the like: everything is written in order at the current position. */
+  readonly isStream: boolean;
+  readonly binding: bigint;
+  readonly alignmentBytes: number;
+}
+
+/** Passed to every thread; all of it shared memory or plain data. */
+export interface CommitShared {
+  readonly control: SharedControl;
+  readonly output: OutputDescription;
+  readonly slotStates: Int32Array;
+  readonly slots: Float64Array;
+  readonly indexBlock: Uint8Array;
+  /** Pairs of offset and prefix CRC, one for each index block. */
+  readonly indexList: Float64Array;
+  readonly buffers: readonly Uint8Array[];
+}
+
+/** `blockCount` undefined: the size of the source is not known. */
+export function createCommitShared(
+  control: SharedControl,
+  output: OutputDescription,
+  blockCount: number | undefined,
+  bufferCount: number,
+  bufferBytes: number,
+): CommitShared {
+  return {
+    control,
+    output,
+    slotStates: new Int32Array(new SharedArrayBuffer(SLOT_COUNT * 4)),
+    slots: new Float64Array(new SharedArrayBuffer(SLOT_COUNT * SLOT_NUMBERS * 8)),
+    indexBlock: new Uint8Array(new SharedArrayBuffer(INDEX_BLOCK_ENTRIES * INDEX_ENTRY_BYTES)),
+    indexList: new Float64Array(new SharedArrayBuffer((blockCount ?? OPEN_ENDED_BLOCKS) * 16)),
+    buffers: Array.from({ length: bufferCount }, () => new Uint8Array(new SharedArrayBuffer(bufferBytes))),
+  };
+}
+
+export interface FinishedSegment {
+  readonly segment: number;
+  readonly tablesBytes: number;
+  readonly payloadBytes: number;
+  readonly tablesCrc: number;
+  readonly dataPages: number;
+  readonly uniformPages: number;
+  readonly chunks: number;
+  readonly rawChunks: number;
+  readonly buffer: number;
+}
+
+export class CommitLine {
+  readonly #shared: CommitShared;
+  readonly #words: Int32Array;
+  readonly #numbers: Float64Array;
+  readonly #indexBlock: Buffer;
+  readonly #buffers: Buffer[];
+
+  constructor(shared: CommitShared) {
+    this.#shared = shared;
+    this.#words = shared.control.words;
+    this.#numbers = shared.control.numbers;
+    this.#indexBlock = asBuffer(shared.indexBlock);
+    this.#buffers = shared.buffers.map(asBuffer);
+  }
+
+  /** Before any worker runs: the first record stands at `offset`, after a header with the CRC `chain`. */
+  start(offset: number, chain: number): void {
+    this.#numbers[NUMBER_OUTPUT_OFFSET] = offset;
+    this.#numbers[NUMBER_OUTPUT_CHAIN] = chain;
+    this.#numbers[NUMBER_OUTPUT_PREVIOUS_SEGMENT] = -1;
+    this.#numbers[NUMBER_OUTPUT_BLOCK] = -1;
+  }
+
+  /** Announces a segment that is zero. */
+  announceZero(sequence: number): void {
+    this.#claimSlot(sequence);
+    const slot = sequence % SLOT_COUNT;
+    this.#shared.slots[slot * SLOT_NUMBERS + AT_BUFFER] = -1;
+    this.#publish(slot);
+  }
+
+  /** Announces a record that stands finished, its prefix excepted, in an output buffer. */
+  announce(sequence: number, finished: FinishedSegment): void {
+    this.#claimSlot(sequence);
+    const slot = sequence % SLOT_COUNT;
+    const { slots } = this.#shared;
+    const at = slot * SLOT_NUMBERS;
+    slots[at + AT_SEGMENT] = finished.segment;
+    slots[at + AT_TABLES_BYTES] = finished.tablesBytes;
+    slots[at + AT_PAYLOAD_BYTES] = finished.payloadBytes;
+    slots[at + AT_TABLES_CRC] = finished.tablesCrc;
+    slots[at + AT_DATA_PAGES] = finished.dataPages;
+    slots[at + AT_UNIFORM_PAGES] = finished.uniformPages;
+    slots[at + AT_CHUNKS] = finished.chunks;
+    slots[at + AT_RAW_CHUNKS] = finished.rawChunks;
+    slots[at + AT_BUFFER] = finished.buffer;
+    this.#publish(slot);
+  }
+
+  /** The file offset of an announced record once it has one (-1: it is written already), else undefined. Frees the slot. */
+  takePlace(sequence: number): number | undefined {
+    const slot = sequence % SLOT_COUNT;
+    if (Atomics.load(this.#shared.slotStates, slot) !== SLOT_PLACED) return undefined;
+    const offset = this.#shared.slots[slot * SLOT_NUMBERS + AT_OFFSET]!;
+    Atomics.store(this.#shared.slotStates, slot, SLOT_EMPTY);
+    return offset;
+  }
+
+  /** Waits until {@link takePlace} has an answer. */
+  waitForPlace(sequence: number): void {
+    const slot = sequence % SLOT_COUNT;
+    while (Atomics.load(this.#shared.slotStates, slot) === SLOT_READY) {
+      if (Atomics.load(this.#words, WORD_ABORT) !== 0) throw new Aborted();
+      Atomics.wait(this.#shared.slotStates, slot, SLOT_READY, 100);
+    }
+  }
+
+  /** A slot may be used again only when its claim of one round before is committed and taken. */
+  #claimSlot(sequence: number): void {
+    const slot = sequence % SLOT_COUNT;
+    for (;;) {
+      const turn = Atomics.load(this.#words, WORD_TURN);
+      if (sequence - turn < SLOT_COUNT && Atomics.load(this.#shared.slotStates, slot) === SLOT_EMPTY) return;
+      if (Atomics.load(this.#words, WORD_ABORT) !== 0) throw new Aborted();
+      Atomics.wait(this.#words, WORD_TURN, turn, 10);
+    }
+  }
+
+  #publish(slot: number): void {
+    Atomics.store(this.#shared.slotStates, slot, SLOT_READY);
+    // Whoever holds the lock looks again after letting it go, so a slot announced meanwhile is never left lying.
+    while (this.#nextIsReady() && tryLock(this.#words, WORD_COMMIT_LOCK)) {
+      let window: number | undefined;
+      try {
+        while (this.#nextIsReady()) window = this.#commitNext() ?? window;
+      } finally {
+        unlock(this.#words, WORD_COMMIT_LOCK);
+      }
+      if (window !== undefined) this.#writeBehind(window);
+    }
+  }
+
+  #nextIsReady(): boolean {
+    const turn = Atomics.load(this.#words, WORD_TURN);
+    return Atomics.load(this.#shared.slotStates, turn % SLOT_COUNT) === SLOT_READY;
+  }
+
+  /** Commits the segment whose turn it is. @returns the end of a write-back window that was just filled. */
+  #commitNext(): number | undefined {
+    const turn = Atomics.load(this.#words, WORD_TURN);
+    const slot = turn % SLOT_COUNT;
+    const isZero = this.#shared.slots[slot * SLOT_NUMBERS + AT_BUFFER]! < 0;
+    const before = this.#numbers[NUMBER_OUTPUT_OFFSET]!;
+    if (!isZero) this.#place(slot);
+    Atomics.store(this.#shared.slotStates, slot, isZero ? SLOT_EMPTY : SLOT_PLACED);
+    Atomics.notify(this.#shared.slotStates, slot);
+    // The counter does not wrap: 2^31 claims of the smallest segment, 1 MiB, are 2 PiB.
+    Atomics.store(this.#words, WORD_TURN, turn + 1);
+    Atomics.notify(this.#words, WORD_TURN);
+    const after = this.#numbers[NUMBER_OUTPUT_OFFSET]!;
+    const window = Math.floor(after / WRITEBACK_WINDOW_BYTES);
+    return window > Math.floor(before / WRITEBACK_WINDOW_BYTES) ? window : undefined;
+  }
+
+  #place(slot: number): void {
+    const { slots, output } = this.#shared;
+    const numbers = this.#numbers;
+    const at = slot * SLOT_NUMBERS;
+    const segment = slots[at + AT_SEGMENT]!;
+    const bufferNumber = slots[at + AT_BUFFER]!;
+    this.#openIndexBlock(Math.floor(segment / INDEX_BLOCK_ENTRIES));
+    const lengths = { tablesBytes: slots[at + AT_TABLES_BYTES]!, payloadBytes: slots[at + AT_PAYLOAD_BYTES]! };
+    const offset = numbers[NUMBER_OUTPUT_OFFSET]!;
+    const buffer = this.#buffers[bufferNumber]!;
+    const crc = encodePrefix(
+      {
+        kind: KIND_SEGMENT,
+        ...lengths,
+        offset,
+        subject: segment,
+        previousSegment: numbers[NUMBER_OUTPUT_PREVIOUS_SEGMENT]!,
+        chain: numbers[NUMBER_OUTPUT_CHAIN]!,
+        tablesCrc: slots[at + AT_TABLES_CRC]!,
+      },
+      output.binding,
+      buffer,
+      0,
+    );
+    const bytes = recordBytes(lengths, output.alignmentBytes);
+    encodeIndexEntry(
+      {
+        offset,
+        headBytes: headBytes(lengths),
+        payloadBytes: lengths.payloadBytes,
+        prefixCrc: crc,
+        dataPages: slots[at + AT_DATA_PAGES]!,
+        uniformPages: slots[at + AT_UNIFORM_PAGES]!,
+        referencePages: 0,
+        sameAsBasePages: 0,
+        absentPages: 0,
+      },
+      this.#indexBlock,
+      segment % INDEX_BLOCK_ENTRIES,
+    );
+    numbers[NUMBER_OUTPUT_BLOCK_USED] = Math.max(numbers[NUMBER_OUTPUT_BLOCK_USED]!, (segment % INDEX_BLOCK_ENTRIES) + 1);
+    numbers[NUMBER_PAGES_DATA]! += slots[at + AT_DATA_PAGES]!;
+    numbers[NUMBER_PAGES_UNIFORM]! += slots[at + AT_UNIFORM_PAGES]!;
+    numbers[NUMBER_CHUNKS]! += slots[at + AT_CHUNKS]!;
+    numbers[NUMBER_CHUNKS_STORED]! += lengths.payloadBytes;
+    numbers[NUMBER_CHUNKS_RAW]! += slots[at + AT_RAW_CHUNKS]!;
+    numbers[NUMBER_OUTPUT_PREVIOUS_SEGMENT] = segment;
+    this.#advance(bytes, crc);
+    slots[at + AT_OFFSET] = output.isStream ? -1 : offset;
+    if (output.isStream) this.#writeStream(buffer, bytes);
+  }
+
+  #advance(bytes: number, crc: number): void {
+    this.#numbers[NUMBER_OUTPUT_OFFSET]! += bytes;
+    this.#numbers[NUMBER_OUTPUT_CHAIN] = crc;
+    this.#numbers[NUMBER_OUTPUT_RECORDS]! += 1;
+  }
+
+  /** Makes `block` the one being filled; the one before it is complete and is written. */
+  #openIndexBlock(block: number): void {
+    const current = this.#numbers[NUMBER_OUTPUT_BLOCK]!;
+    if (block === current) return;
+    if (current >= 0) this.#writeIndexBlock(current, INDEX_BLOCK_ENTRIES);
+    this.#numbers[NUMBER_OUTPUT_BLOCK] = block;
+  }
+
+  #writeIndexBlock(block: number, entryCount: number): void {
+    if (block * 2 + 1 >= this.#shared.indexList.length) {
+      throw new VmsnapError('UNSUPPORTED', 'the source is larger than the index of one image allows', {
+        hint: 'use larger segments (--segment-size)',
+      });
+    }
+    const offset = this.#numbers[NUMBER_OUTPUT_OFFSET]!;
+    const payload = this.#indexBlock.subarray(0, entryCount * INDEX_ENTRY_BYTES);
+    const crc = this.append(KIND_INDEX_BLOCK, block, entryCount, payload).crc;
+    this.#shared.indexList[block * 2] = offset;
+    this.#shared.indexList[block * 2 + 1] = crc;
+    this.#numbers[NUMBER_INDEX_BYTES]! += this.#numbers[NUMBER_OUTPUT_OFFSET]! - offset;
+    this.#indexBlock.fill(0);
+  }
+
+  /** Writes a counted record at the end of the line. Under the commit lock, or after all workers are done. */
+  append(kind: number, subject: number, entryCount: number, payload: Uint8Array): { bytes: Buffer; crc: number; offset: number } {
+    const { output } = this.#shared;
+    const offset = this.#numbers[NUMBER_OUTPUT_OFFSET]!;
+    const record = encodeCountedRecord(
+      {
+        kind,
+        offset,
+        subject,
+        previousSegment: this.#numbers[NUMBER_OUTPUT_PREVIOUS_SEGMENT]!,
+        chain: this.#numbers[NUMBER_OUTPUT_CHAIN]!,
+        entryCount,
+        payload,
+      },
+      output.binding,
+      output.alignmentBytes,
+    );
+    this.#advance(record.bytes.length, record.crc);
+    this.write(record.bytes, offset);
+    return { ...record, offset };
+  }
+
+  /** Places and writes a record that stands whole, its prefix excepted, in `bytes`. After all workers are done. */
+  appendPrefixed(kind: number, subject: number, lengths: { tablesBytes: number; payloadBytes: number; tablesCrc: number }, bytes: Buffer): number {
+    const { output } = this.#shared;
+    const offset = this.#numbers[NUMBER_OUTPUT_OFFSET]!;
+    const crc = encodePrefix(
+      {
+        kind,
+        ...lengths,
+        offset,
+        subject,
+        previousSegment: this.#numbers[NUMBER_OUTPUT_PREVIOUS_SEGMENT]!,
+        chain: this.#numbers[NUMBER_OUTPUT_CHAIN]!,
+      },
+      output.binding,
+      bytes,
+      0,
+    );
+    const length = recordBytes(lengths, output.alignmentBytes);
+    this.#advance(length, crc);
+    this.write(bytes.subarray(0, length), offset);
+    return offset;
+  }
+
+  write(bytes: Uint8Array, offset: number): void {
+    if (this.#shared.output.isStream) this.#writeStream(bytes, bytes.length);
+    else writeAt(this.#shared.output, bytes, bytes.length, offset);
+  }
+
+  #writeStream(bytes: Uint8Array, length: number): void {
+    const { fd, path } = this.#shared.output;
+    const result = native.writeStream(fd, bytes, 0, length, this.#words, WORD_ABORT);
+    if (result === 0) return;
+    if (Atomics.load(this.#words, WORD_ABORT) !== 0) throw new Aborted();
+    throw errnoError(result, 'write to', path);
+  }
+
+  /** A nightly save must not push the host's page cache out: write-back starts early, and what is written is dropped. */
+  #writeBehind(window: number): void {
+    const { fd, isStream } = this.#shared.output;
+    if (isStream) return;
+    const size = WRITEBACK_WINDOW_BYTES;
+    // One window behind, because the records of the window just filled may not all be written yet.
+    if (window >= 2) native.startWriteback(fd, (window - 2) * size, size);
+    if (window >= 4) native.dropCache(fd, (window - 4) * size, size);
+  }
+
+  /** After all workers are done: writes the last index block. @returns the list of all blocks. */
+  finishIndex(segmentCount: number): IndexListEntry[] {
+    const current = this.#numbers[NUMBER_OUTPUT_BLOCK]!;
+    if (current >= 0) {
+      this.#writeIndexBlock(current, Math.min(INDEX_BLOCK_ENTRIES, segmentCount - current * INDEX_BLOCK_ENTRIES));
+    }
+    const list: IndexListEntry[] = [];
+    for (let block = 0; block * INDEX_BLOCK_ENTRIES < segmentCount; block++) {
+      list.push({ offset: this.#shared.indexList[block * 2]!, prefixCrc: this.#shared.indexList[block * 2 + 1]! });
+    }
+    return list;
+  }
+
+}
+
+/** Writes all of `bytes[0..length)` at `offset` of a file. */
+export function writeAt(output: { fd: number; path: string }, bytes: Uint8Array, length: number, offset: number): void {
+  let done = 0;
+  while (done < length) {
+    try {
+      done += writeSync(output.fd, bytes, done, length - done, offset + done);
+    } catch (error) {
+      throw wrapSystemError(error, 'write to', output.path, offset + done);
+    }
+  }
+}
+
+export function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer as ArrayBuffer, bytes.byteOffset, bytes.byteLength);
+}

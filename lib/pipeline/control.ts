@@ -1,0 +1,83 @@
+/**
+ * The shared memory through which the threads of one save, load or verify work together.
+ *
+ * `words` are atomics (locks, flags); `numbers` are plain doubles, each written only by the holder of the lock named
+ * beside it; `stats` are doubles of which each worker writes its own row and the main thread reads all (for progress
+ * only). Page data never passes through here.
+ */
+export const WORD_ABORT = 0;
+/** Guards the claiming of work, and the input where that is a stream. */
+export const WORD_CLAIM_LOCK = 1;
+/** Guards the commit line, and the output where that is a stream. */
+export const WORD_COMMIT_LOCK = 2;
+/** Sequence number whose turn it is to commit. */
+export const WORD_TURN = 3;
+const WORD_COUNT = 16;
+
+/** Under the claim lock. */
+export const NUMBER_NEXT_SEGMENT = 0;
+export const NUMBER_NEXT_SEQUENCE = 1;
+export const NUMBER_INPUT_OFFSET = 2;
+export const NUMBER_INPUT_CHAIN = 3;
+export const NUMBER_INPUT_PREVIOUS_SEGMENT = 4;
+export const NUMBER_INPUT_RECORDS = 5;
+export const NUMBER_INPUT_STATE = 6;
+export const NUMBER_INPUT_BLOCK = 7;
+/** Size of an open-ended last region, once the end manifest has told it; 0 before. */
+export const NUMBER_LAST_REGION_BYTES = 20;
+/** Under the commit lock. */
+export const NUMBER_OUTPUT_OFFSET = 8;
+export const NUMBER_OUTPUT_CHAIN = 9;
+export const NUMBER_OUTPUT_PREVIOUS_SEGMENT = 10;
+export const NUMBER_OUTPUT_RECORDS = 11;
+export const NUMBER_OUTPUT_BLOCK = 12;
+export const NUMBER_OUTPUT_BLOCK_USED = 13;
+export const NUMBER_PAGES_DATA = 14;
+export const NUMBER_PAGES_UNIFORM = 15;
+export const NUMBER_CHUNKS = 16;
+export const NUMBER_CHUNKS_STORED = 17;
+export const NUMBER_CHUNKS_RAW = 18;
+export const NUMBER_INDEX_BYTES = 19;
+const NUMBER_COUNT = 32;
+
+export const STAT_DONE_BYTES = 0;
+export const STAT_IMAGE_BYTES = 1;
+export const STAT_READ_BYTES = 2;
+export const STAT_HOLE_BYTES = 3;
+export const STAT_DATA_BYTES = 4;
+export const STAT_CHUNKS = 5;
+export const STAT_COUNT = 8;
+
+export interface SharedControl {
+  readonly words: Int32Array;
+  readonly numbers: Float64Array;
+  readonly stats: Float64Array;
+}
+
+export function createControl(workers: number): SharedControl {
+  return {
+    words: new Int32Array(new SharedArrayBuffer(WORD_COUNT * 4)),
+    numbers: new Float64Array(new SharedArrayBuffer(NUMBER_COUNT * 8)),
+    stats: new Float64Array(new SharedArrayBuffer(workers * STAT_COUNT * 8)),
+  };
+}
+
+/** The row of one worker. */
+export function statsOf(control: SharedControl, worker: number): Float64Array {
+  return control.stats.subarray(worker * STAT_COUNT, (worker + 1) * STAT_COUNT);
+}
+
+export function sumStat(control: SharedControl, stat: number): number {
+  let sum = 0;
+  for (let at = stat; at < control.stats.length; at += STAT_COUNT) sum += control.stats[at]!;
+  return sum;
+}
+
+export function abort(control: SharedControl): void {
+  Atomics.store(control.words, WORD_ABORT, 1);
+  for (let word = 0; word < control.words.length; word++) Atomics.notify(control.words, word);
+}
+
+export function isAborted(control: SharedControl): boolean {
+  return Atomics.load(control.words, WORD_ABORT) !== 0;
+}

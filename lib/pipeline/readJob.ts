@@ -1,0 +1,90 @@
+/** What the threads of a load or a verify are told, and the work they hand each other. */
+import type { StartManifest } from '../../formats/vmsnap/manifest.js';
+import type { PlainError } from '../../native/errors.js';
+import type { SharedControl } from './control.js';
+
+/** A part of a region that is wanted, and where its first byte goes in the target. */
+export interface RegionSelection {
+  readonly from: number;
+  readonly to: number;
+  readonly targetOffset: number;
+}
+
+export type SinkDescription =
+  | { readonly kind: 'none' }
+  | {
+      readonly kind: 'file';
+      readonly fd: number;
+      readonly path: string;
+      /** False: the target is new, its holes are zero. True: what it held before must be overwritten. */
+      readonly overwrite: boolean;
+      /** Overwrite with holes where the file system can. */
+      readonly punch: boolean;
+      /** hugetlbfs knows no write(): pages are copied through a mapping. */
+      readonly mapped: boolean;
+    }
+  | { readonly kind: 'stream'; readonly fd: number; readonly path: string };
+
+export interface ReadJob {
+  readonly kind: 'read';
+  readonly worker: number;
+  readonly control: SharedControl;
+  readonly image: {
+    readonly fd: number;
+    readonly path: string;
+    readonly isStream: boolean;
+    /** Where records end in a file: the offset of the footer. */
+    readonly recordsEnd: number;
+    /** The image is large and was not in the page cache: drop behind. */
+    readonly dropBehind: boolean;
+  };
+  readonly headBytes: Buffer | Uint8Array;
+  readonly start: StartManifest;
+  /** With the true size of every region, or that of OPEN_ENDED_BYTES for a region whose size is not known yet. */
+  readonly regionSizes: readonly number[];
+  readonly openEnded: boolean;
+  /** `index`: the segments that the index names. `walk`: every record from the beginning on. */
+  readonly order: 'index' | 'walk';
+  /** Pairs of offset and prefix CRC of the index blocks; undefined if there is no index to go by. */
+  readonly indexList: Float64Array | undefined;
+  /** Shared by all threads under the claim lock: the index block that claims are at. */
+  readonly indexBlock: Uint8Array;
+  /** One for each region; undefined: nothing of it is wanted. */
+  readonly selection: readonly (RegionSelection | undefined)[];
+  readonly sink: SinkDescription;
+  /** Go on after damage and report all of it. */
+  readonly collect: boolean;
+  readonly structureOnly: boolean;
+}
+
+export interface WorkerFinding {
+  readonly structure: string;
+  readonly error: PlainError;
+  readonly segment: number | undefined;
+  /** Byte ranges of the segment that are lost; undefined: all of it. */
+  readonly ranges: readonly { readonly offset: number; readonly length: number }[] | undefined;
+}
+
+/** The end of an image as a walk met it. */
+export interface WalkedTail {
+  readonly end: { readonly offset: number; readonly bytes: Uint8Array } | undefined;
+  readonly list: { readonly offset: number; readonly bytes: Uint8Array } | undefined;
+  readonly footer: { readonly offset: number; readonly bytes: Uint8Array } | undefined;
+}
+
+export interface ReadWorkerResult {
+  readonly sums: BigUint64Array;
+  readonly findings: readonly WorkerFinding[];
+  readonly findingCount: number;
+  readonly segmentRecords: number;
+  readonly chunks: number;
+  readonly tail: WalkedTail;
+  /** Index blocks and attachment parts that the walk met: [kind, subject, offset, prefix CRC, raw bytes]. */
+  readonly others: readonly (readonly [number, number, number, number, number])[];
+}
+
+/** Findings kept of one worker; the rest is only counted. */
+export const FINDINGS_MAX = 1000;
+
+/** The size that stands for "not known yet": larger than any image may be, and still exact. */
+export const OPEN_ENDED_BYTES = 2 ** 52;

@@ -1,0 +1,124 @@
+/**
+ * From the bytes of a segment record to its pages: tables, chunks, leaf digests, each checked before it is used.
+ *
+ * Holds the buffers of one thread (data, states, words), reused from segment to segment; what `decode` returns is
+ * valid until the next call. Damage is handed to `onDamage`: a load throws there, a verify notes it and goes on.
+ */
+import { corrupt } from '../../formats/vmsnap/corrupt.js';
+import type { Geometry } from '../../formats/vmsnap/geometry.js';
+import { isZero } from '../../formats/vmsnap/header.js';
+import { CHUNK_ENTRY_BYTES, DIGEST_BYTES, LEAF_BYTES } from '../../formats/vmsnap/layout.js';
+import { checkTables, headBytes, type RecordPrefix } from '../../formats/vmsnap/record.js';
+import { chunkRawBytes, decodeSegmentTables, type SegmentTables } from '../../formats/vmsnap/segmentRecord.js';
+import { STATE_DATA } from '../../formats/vmsnap/stateMap.js';
+import { native } from '../../native/binding.js';
+import type { VmsnapError } from '../../native/errors.js';
+import { type ChunkCodec, type CodecSettings, createCodec } from '../codecs.js';
+
+/** One damaged place in a segment record. */
+export interface Damage {
+  readonly structure: 'chunk' | 'padding' | 'digest';
+  readonly error: VmsnapError;
+  /** Byte ranges of the segment that are lost. */
+  readonly ranges: readonly { readonly offset: number; readonly length: number }[];
+}
+
+export class SegmentDecoder {
+  readonly states: Uint8Array;
+  readonly words: BigUint64Array;
+  readonly data: Uint8Array;
+  readonly leaves: Uint8Array;
+  readonly #geometry: Geometry;
+  readonly #codec: ChunkCodec;
+  readonly #path: string;
+
+
+  constructor(geometry: Geometry, codec: CodecSettings, path: string) {
+    this.#geometry = geometry;
+    this.#codec = createCodec(codec);
+    this.#path = path;
+
+    this.states = new Uint8Array(geometry.pagesPerSegment);
+    this.words = new BigUint64Array(geometry.pagesPerSegment);
+    this.data = new Uint8Array(geometry.segmentSize);
+    this.leaves = new Uint8Array(DIGEST_BYTES * geometry.leavesPerSegment);
+  }
+
+  /** Tables of the record whose prefix and tables stand in `head`. `pageCount` undefined: the record says it. */
+  decodeTables(head: Buffer, prefix: RecordPrefix, pageCount: number | undefined): SegmentTables {
+    checkTables(head, prefix, this.#path);
+    return decodeSegmentTables(head, prefix, this.#geometry, pageCount, this.states, this.words, this.#path);
+  }
+
+  /** Decompresses chunk `i` from its stored bytes into `out`. @returns what is wrong, or undefined. */
+  decodeChunk(stored: Buffer, crc: number, out: Uint8Array): string | undefined {
+    if (native.crc32c(stored, 0, stored.length, 0) !== crc) return 'checksum does not match';
+    if (stored.length > out.length || stored.length === 0) return `stored length ${stored.length} for ${out.length} bytes`;
+    if (stored.length < out.length) return this.#codec.decompress(stored, out);
+    out.set(stored);
+    return undefined;
+  }
+
+  /** Fills `data` from the payload and checks the leaves. `record` holds the whole record, padding included. */
+  decodePayload(record: Buffer, prefix: RecordPrefix, tables: SegmentTables, onDamage: (damage: Damage) => void): void {
+    let at = headBytes(prefix);
+    let whole = true;
+    for (let i = 0; i < tables.chunkCount; i++) {
+      const entry = tables.chunkEntriesAt + CHUNK_ENTRY_BYTES * i;
+      const storedBytes = record.readUInt32LE(entry);
+      const start = i * this.#geometry.chunkSize;
+      const out = this.data.subarray(start, start + chunkRawBytes(i, tables.dataPages, this.#geometry));
+      const fault = this.decodeChunk(record.subarray(at, at + storedBytes), record.readUInt32LE(entry + 4), out);
+      if (fault !== undefined) {
+        whole = false;
+        onDamage({
+          structure: 'chunk',
+          error: corrupt(this.#path, prefix.offset + at, `chunk ${i} of segment ${prefix.subject}: ${fault}`),
+          ranges: this.chunkRanges(i, tables.pageCount),
+        });
+      }
+      at += storedBytes;
+    }
+    if (!isZero(record, at, record.length)) {
+      onDamage({
+        structure: 'padding',
+        error: corrupt(this.#path, prefix.offset + at, `padding after segment ${prefix.subject} is not zero`),
+        ranges: [],
+      });
+    }
+    if (whole) this.#checkLeaves(record, prefix, tables, onDamage);
+  }
+
+  #checkLeaves(record: Buffer, prefix: RecordPrefix, tables: SegmentTables, onDamage: (damage: Damage) => void): void {
+    const { pageSize } = this.#geometry;
+    native.digestSegment(this.states, tables.pageCount, pageSize, this.data, this.words, this.leaves);
+    for (let leaf = 0; leaf < tables.leafCount; leaf++) {
+      const at = tables.leavesAt + DIGEST_BYTES * leaf;
+      const stored = record.subarray(at, at + DIGEST_BYTES);
+      if (stored.equals(this.leaves.subarray(DIGEST_BYTES * leaf, DIGEST_BYTES * (leaf + 1)))) continue;
+      const offset = leaf * LEAF_BYTES;
+      const length = Math.min(LEAF_BYTES, tables.pageCount * pageSize - offset);
+      onDamage({
+        structure: 'digest',
+        error: corrupt(this.#path, prefix.offset + at, `segment ${prefix.subject}: memory does not match its digest`),
+        ranges: [{ offset, length }],
+      });
+    }
+  }
+
+  /** The byte ranges of the segment whose pages lie in chunk `i`. */
+  chunkRanges(i: number, pageCount: number): { offset: number; length: number }[] {
+    const { pagesPerChunk, pageSize } = this.#geometry;
+    const ranges: { offset: number; length: number }[] = [];
+    let dataPage = 0;
+    for (let page = 0; page < pageCount && dataPage < (i + 1) * pagesPerChunk; page++) {
+      if (this.states[page] !== STATE_DATA) continue;
+      if (dataPage++ < i * pagesPerChunk) continue;
+      const last = ranges.at(-1);
+      if (last !== undefined && last.offset + last.length === page * pageSize) last.length += pageSize;
+      else ranges.push({ offset: page * pageSize, length: pageSize });
+    }
+    return ranges;
+  }
+
+}

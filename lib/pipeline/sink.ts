@@ -1,0 +1,158 @@
+/**
+ * Where decoded memory goes: a file (holes for zero pages), a stream (in order), or nowhere (verify).
+ *
+ * Files are written by all threads at once. Into a stream the threads take turns in the order of their claims; each has
+ * decoded its segment before its turn comes.
+ */
+import type { Geometry, SegmentPlace } from '../../formats/vmsnap/geometry.js';
+import { native, ZERO_PUNCH, ZERO_SKIP, ZERO_WRITE } from '../../native/binding.js';
+import { errnoError } from '../../native/errors.js';
+import { writeAt } from './commitLine.js';
+import {
+  isAborted,
+  NUMBER_LAST_REGION_BYTES,
+  STAT_DATA_BYTES,
+  STAT_DONE_BYTES,
+  type SharedControl,
+  WORD_ABORT,
+  WORD_TURN,
+} from './control.js';
+import { Aborted, waitWhile } from './mutex.js';
+import type { RegionSelection, SinkDescription } from './readJob.js';
+
+export interface DecodedSegment {
+  readonly states: Uint8Array;
+  readonly data: Uint8Array;
+  readonly words: BigUint64Array;
+  readonly dataPages: number;
+}
+
+const ZEROS_BYTES = 1024 * 1024;
+
+export class Sink {
+  readonly #sink: SinkDescription;
+  readonly #selection: readonly (RegionSelection | undefined)[];
+  readonly #geometry: Geometry;
+  readonly #control: SharedControl;
+  readonly #stats: Float64Array;
+  readonly #failedAt = new Float64Array(1);
+  #expanded: Uint8Array | undefined;
+
+  constructor(
+    sink: SinkDescription,
+    selection: readonly (RegionSelection | undefined)[],
+    geometry: Geometry,
+    control: SharedControl,
+    stats: Float64Array,
+  ) {
+    this.#sink = sink;
+    this.#selection = selection;
+    this.#geometry = geometry;
+    this.#control = control;
+    this.#stats = stats;
+  }
+
+  /** Whether zero memory is work at all: not for a new file, whose holes are zero. */
+  get wantsZeros(): boolean {
+    return this.#sink.kind === 'stream' || (this.#sink.kind === 'file' && this.#sink.overwrite);
+  }
+
+  /** Writes the wanted part of one segment. `place.sizeBytes` is the segment's true size. */
+  writeSegment(sequence: number, place: SegmentPlace, segment: DecodedSegment): void {
+    const part = this.#wanted(place);
+    if (part !== undefined && this.#sink.kind !== 'none') {
+      const whole = part.from === place.regionOffset && part.to === place.regionOffset + place.sizeBytes;
+      if (whole && this.#sink.kind === 'file') this.#writePages(part.target, place, segment);
+      else this.#writeBytes(sequence, part, place, segment);
+    }
+    this.#endTurn(sequence);
+    if (part === undefined) return;
+    this.#stats[STAT_DONE_BYTES]! += part.to - part.from;
+    this.#stats[STAT_DATA_BYTES]! += segment.dataPages * this.#geometry.pageSize;
+  }
+
+  /** The same for a run of segments that are zero, all in one region. `endsTurn`: nothing else follows for this claim. */
+  writeZeros(sequence: number, first: SegmentPlace, sizeBytes: number, endsTurn: boolean): void {
+    const part = this.#wanted({ ...first, sizeBytes });
+    if (part !== undefined && this.wantsZeros) {
+      const length = part.to - part.from;
+      if (this.#sink.kind === 'file') this.#check(native.zeroRange(this.#sink.fd, part.target, length, this.#sink.punch), part.target);
+      else this.#streamZeros(sequence, length);
+    }
+    if (endsTurn) this.#endTurn(sequence);
+    if (part !== undefined) this.#stats[STAT_DONE_BYTES]! += part.to - part.from;
+  }
+
+  #wanted(place: SegmentPlace): { from: number; to: number; target: number } | undefined {
+    const selection = this.#selection[place.region];
+    if (selection === undefined) return undefined;
+    const from = Math.max(selection.from, place.regionOffset);
+    const to = Math.min(selection.to, place.regionOffset + place.sizeBytes, this.#regionEnd(place.region));
+    if (from >= to) return undefined;
+    return { from, to, target: selection.targetOffset + (from - selection.from) };
+  }
+
+  /** An open-ended last region ends where the end manifest says, which only its last, zero segments need to know. */
+  #regionEnd(region: number): number {
+    if (region !== this.#geometry.regions.length - 1) return Number.POSITIVE_INFINITY;
+    return this.#control.numbers[NUMBER_LAST_REGION_BYTES] || Number.POSITIVE_INFINITY;
+  }
+
+  #writePages(target: number, place: SegmentPlace, segment: DecodedSegment): void {
+    const sink = this.#sink as Extract<SinkDescription, { kind: 'file' }>;
+    const zeroMode = !sink.overwrite ? ZERO_SKIP : sink.punch ? ZERO_PUNCH : ZERO_WRITE;
+    const { pageSize } = this.#geometry;
+    const pages = place.sizeBytes / pageSize;
+    const { states, data, words } = segment;
+    this.#check(native.writeSegment(sink.fd, target, states, pages, pageSize, data, words, zeroMode, this.#failedAt), this.#failedAt[0]!);
+  }
+
+  /** A part of a segment, or a stream: expanded first, then written as plain bytes. */
+  #writeBytes(sequence: number, part: { from: number; to: number; target: number }, place: SegmentPlace, segment: DecodedSegment): void {
+    this.#expanded ??= new Uint8Array(this.#geometry.segmentSize);
+    const { pageSize } = this.#geometry;
+    native.expandSegment(segment.states, place.sizeBytes / pageSize, pageSize, segment.data, segment.words, this.#expanded);
+    const bytes = this.#expanded.subarray(part.from - place.regionOffset, part.to - place.regionOffset);
+    if (this.#sink.kind === 'file') {
+      writeAt(this.#sink, bytes, bytes.length, part.target);
+      return;
+    }
+    this.#awaitTurn(sequence);
+    this.#stream(bytes, bytes.length);
+  }
+
+  #streamZeros(sequence: number, length: number): void {
+    this.#awaitTurn(sequence);
+    const zeros = new Uint8Array(ZEROS_BYTES);
+    for (let done = 0; done < length; done += ZEROS_BYTES) this.#stream(zeros, Math.min(ZEROS_BYTES, length - done));
+  }
+
+  #stream(bytes: Uint8Array, length: number): void {
+    const sink = this.#sink as Extract<SinkDescription, { kind: 'stream' }>;
+    const result = native.writeStream(sink.fd, bytes, 0, length, this.#control.words, WORD_ABORT);
+    if (isAborted(this.#control)) throw new Aborted();
+    if (result !== 0) throw errnoError(result, 'write to', sink.path);
+  }
+
+  #awaitTurn(sequence: number): void {
+    for (let turn = this.#turn(); turn !== sequence; turn = this.#turn()) {
+      waitWhile(this.#control.words, WORD_TURN, turn, WORD_ABORT);
+    }
+  }
+
+  #endTurn(sequence: number): void {
+    if (this.#sink.kind !== 'stream') return;
+    this.#awaitTurn(sequence);
+    Atomics.store(this.#control.words, WORD_TURN, sequence + 1);
+    Atomics.notify(this.#control.words, WORD_TURN);
+  }
+
+  #turn(): number {
+    return Atomics.load(this.#control.words, WORD_TURN);
+  }
+
+  #check(result: number, offset: number): void {
+    if (result === 0) return;
+    throw errnoError(result, 'write to', (this.#sink as { path: string }).path, offset);
+  }
+}

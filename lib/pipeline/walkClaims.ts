@@ -1,0 +1,331 @@
+/**
+ * Claims for a reader that walks an image from its first record to its footer, from a file or a pipe, and so meets every
+ * byte of it: segment records become claims, all others are checked here and now, by the thread that holds the claim lock.
+ *
+ * Segments between two segment records are zero, as the later one proves by naming the earlier. In a file the walk
+ * gets past a damaged record: it looks for the next prefix that is sound and was written for the place where it stands.
+ */
+import { corrupt } from '../../formats/vmsnap/corrupt.js';
+import { decodeAttachmentTables, attachmentChunkRawBytes } from '../../formats/vmsnap/attachmentRecord.js';
+import { decodeCountedRecord } from '../../formats/vmsnap/countedRecord.js';
+import type { Geometry } from '../../formats/vmsnap/geometry.js';
+import { isZero } from '../../formats/vmsnap/header.js';
+import { type ImageHead, readUpTo, requireCountedSize } from '../../formats/vmsnap/imageFile.js';
+import {
+  ATTACHMENT_PART_BYTES,
+  CHUNK_ENTRY_BYTES,
+  FOOTER_BYTES,
+  KIND_ATTACHMENT,
+  KIND_END,
+  KIND_INDEX_BLOCK,
+  KIND_INDEX_LIST,
+  KIND_SEGMENT,
+  MIB,
+  PREFIX_BYTES,
+} from '../../formats/vmsnap/layout.js';
+import { decodeEndManifest, imageGeometry } from '../../formats/vmsnap/manifest.js';
+import { checkTables, decodePrefix, headBytes, kindName, type RecordPrefix, recordBytes } from '../../formats/vmsnap/record.js';
+import { segmentTablesMaxBytes } from '../../formats/vmsnap/segmentRecord.js';
+import { native } from '../../native/binding.js';
+import { errnoError, VmsnapError } from '../../native/errors.js';
+import {
+  isAborted,
+  NUMBER_INPUT_CHAIN,
+  NUMBER_INPUT_OFFSET,
+  NUMBER_INPUT_PREVIOUS_SEGMENT,
+  NUMBER_INPUT_RECORDS,
+  NUMBER_INPUT_STATE,
+  NUMBER_LAST_REGION_BYTES,
+  NUMBER_NEXT_SEQUENCE,
+  STAT_IMAGE_BYTES,
+  WORD_ABORT,
+} from './control.js';
+import { Aborted } from './mutex.js';
+import type { ReadJob } from './readJob.js';
+import type { SegmentDecoder } from './segmentDecoder.js';
+
+/** NUMBER_INPUT_STATE: 0 while records follow, then this. */
+const STATE_OVER = 1;
+
+/** After damage the next record is looked for in steps of this size. */
+const RESYNC_WINDOW_BYTES = MIB;
+
+export type WalkClaim =
+  | {
+      readonly kind: 'record';
+      readonly sequence: number;
+      readonly segment: number;
+      readonly prefix: RecordPrefix;
+      /** The whole record, if it came from a stream. */
+      readonly record: Buffer | undefined;
+      /** Zero segments between the record before and this one. */
+      readonly gapFrom: number;
+    }
+  | { readonly kind: 'zero'; readonly sequence: number; readonly segment: number; readonly count: number };
+
+/** What the walk has found, of which each thread holds a part. */
+export interface WalkNotes {
+  end: { offset: number; bytes: Buffer } | undefined;
+  list: { offset: number; bytes: Buffer } | undefined;
+  footer: { offset: number; bytes: Buffer } | undefined;
+  readonly others: [number, number, number, number, number][];
+}
+
+export type NoteDamage = (structure: string, error: VmsnapError, segment?: number) => void;
+
+export class WalkClaims {
+  readonly notes: WalkNotes = { end: undefined, list: undefined, footer: undefined, others: [] };
+  readonly #job: ReadJob;
+  readonly #head: ImageHead;
+  readonly #geometry: Geometry;
+  readonly #decoder: SegmentDecoder;
+  readonly #numbers: Float64Array;
+  readonly #stats: Float64Array;
+  readonly #noteDamage: NoteDamage;
+  readonly #prefixBytes = Buffer.alloc(PREFIX_BYTES);
+
+  constructor(
+    job: ReadJob,
+    head: ImageHead,
+    geometry: Geometry,
+    decoder: SegmentDecoder,
+    stats: Float64Array,
+    noteDamage: NoteDamage,
+  ) {
+    this.#job = job;
+    this.#head = head;
+    this.#geometry = geometry;
+    this.#decoder = decoder;
+    this.#numbers = job.control.numbers;
+    this.#stats = stats;
+    this.#noteDamage = noteDamage;
+  }
+
+  /** Under the claim lock. From a stream the record is read into `into`. */
+  next(into: Buffer): WalkClaim | undefined {
+    while (this.#numbers[NUMBER_INPUT_STATE] !== STATE_OVER) {
+      const claim = this.#step(into);
+      if (claim !== undefined) return claim;
+    }
+    return undefined;
+  }
+
+  /** One record, or the footer. */
+  #step(into: Buffer): WalkClaim | undefined {
+    const offset = this.#numbers[NUMBER_INPUT_OFFSET]!;
+    let prefix: RecordPrefix | undefined;
+    try {
+      prefix = this.#readPrefix(offset);
+      if (prefix === undefined) return this.#over();
+      this.#checkOrder(prefix);
+      if (prefix.kind === KIND_SEGMENT) return this.#segmentClaim(prefix, into);
+      return this.#takeOther(prefix, this.#readRecord(prefix));
+    } catch (error) {
+      if (!(error instanceof VmsnapError) || error.code !== 'CORRUPT') throw error;
+      this.#noteDamage(prefix === undefined ? 'record' : kindName(prefix.kind), error);
+      if (prefix === undefined) this.#resync(offset);
+      else this.#advance(prefix);
+      return undefined;
+    }
+  }
+
+  #over(): undefined {
+    this.#numbers[NUMBER_INPUT_STATE] = STATE_OVER;
+    return undefined;
+  }
+
+  #readPrefix(offset: number): RecordPrefix | undefined {
+    const got = this.#read(offset, this.#prefixBytes);
+    if (got === 0) {
+      this.#over();
+      throw corrupt(this.#job.image.path, offset, 'truncated: no footer');
+    }
+    if (got < PREFIX_BYTES) {
+      this.#over();
+      throw corrupt(this.#job.image.path, offset, 'truncated in a record prefix');
+    }
+    return decodePrefix(this.#prefixBytes, 0, this.#place(offset));
+  }
+
+  #place(offset: number) {
+    const { alignmentBytes } = this.#head.header;
+    return { path: this.#job.image.path, offset, binding: this.#head.binding, alignmentBytes };
+  }
+
+  /** Bindings alone do not tell records of one image that were moved, or that another like it has: the chain does. */
+  #checkOrder(prefix: RecordPrefix): void {
+    const { path } = this.#job.image;
+    const chain = this.#numbers[NUMBER_INPUT_CHAIN]!;
+    const previous = this.#numbers[NUMBER_INPUT_PREVIOUS_SEGMENT]!;
+    // After damage the record before is not known; -1 stands for that.
+    if (chain >= 0 && prefix.chain !== chain) {
+      this.#noteDamage(kindName(prefix.kind), corrupt(path, prefix.offset, `${kindName(prefix.kind)} record does not follow the one before it`));
+    } else if (chain >= 0 && prefix.previousSegment !== previous) {
+      this.#noteDamage(kindName(prefix.kind), corrupt(path, prefix.offset, `a segment record is missing before this ${kindName(prefix.kind)}`));
+    }
+  }
+
+  #segmentClaim(prefix: RecordPrefix, into: Buffer): WalkClaim {
+    const segment = prefix.subject;
+    const { path } = this.#job.image;
+    const previous = this.#numbers[NUMBER_INPUT_PREVIOUS_SEGMENT]!;
+    const { alignmentBytes } = this.#head.header;
+    const fits =
+      prefix.tablesBytes <= segmentTablesMaxBytes(this.#geometry, alignmentBytes) && prefix.payloadBytes <= this.#geometry.segmentSize;
+    if (!fits) throw corrupt(path, prefix.offset, `segment ${segment}: record is larger than a segment can be`);
+    if (segment >= this.#geometry.segmentCount) throw corrupt(path, prefix.offset, `segment ${segment} is beyond the memory`);
+    if (segment <= previous) throw corrupt(path, prefix.offset, `segment ${segment} stands after segment ${previous}`);
+    const record = this.#job.image.isStream ? this.#readRecord(prefix, into) : undefined;
+    this.#numbers[NUMBER_INPUT_PREVIOUS_SEGMENT] = segment;
+    this.#advance(prefix);
+    return { kind: 'record', sequence: this.#sequence(), segment, prefix, record, gapFrom: previous + 1 };
+  }
+
+  #sequence(): number {
+    const sequence = this.#numbers[NUMBER_NEXT_SEQUENCE]!;
+    this.#numbers[NUMBER_NEXT_SEQUENCE] = sequence + 1;
+    return sequence;
+  }
+
+  #advance(prefix: RecordPrefix): void {
+    const bytes = recordBytes(prefix, this.#head.header.alignmentBytes);
+    this.#numbers[NUMBER_INPUT_OFFSET] = prefix.offset + bytes;
+    this.#numbers[NUMBER_INPUT_CHAIN] = prefix.crc;
+    this.#numbers[NUMBER_INPUT_RECORDS]! += 1;
+    this.#stats[STAT_IMAGE_BYTES]! += bytes;
+  }
+
+  #takeOther(prefix: RecordPrefix, record: Buffer): WalkClaim | undefined {
+    const { path } = this.#job.image;
+    switch (prefix.kind) {
+      case KIND_ATTACHMENT:
+        this.#checkAttachment(prefix, record);
+        break;
+      case KIND_INDEX_BLOCK: {
+        decodeCountedRecord(record, prefix, path);
+        this.notes.others.push([prefix.kind, prefix.subject, prefix.offset, prefix.crc, 0]);
+        break;
+      }
+      case KIND_END: {
+        decodeCountedRecord(record, prefix, path);
+        this.notes.end = { offset: prefix.offset, bytes: Buffer.from(record) };
+        this.#advance(prefix);
+        return this.#lastGap(prefix, record);
+      }
+      case KIND_INDEX_LIST: {
+        decodeCountedRecord(record, prefix, path);
+        this.notes.list = { offset: prefix.offset, bytes: Buffer.from(record) };
+        this.#advance(prefix);
+        this.#takeFooter();
+        return this.#over();
+      }
+    }
+    this.#advance(prefix);
+    return undefined;
+  }
+
+  /** The segments after the last record are zero. Their number may be known only now. */
+  #lastGap(prefix: RecordPrefix, record: Buffer): WalkClaim | undefined {
+    const { path } = this.#job.image;
+    const payload = decodeCountedRecord(record, prefix, path).payload;
+    const geometry = imageGeometry(this.#head.start, decodeEndManifest(payload, this.#head.start, path, prefix.offset));
+    this.#numbers[NUMBER_LAST_REGION_BYTES] = geometry.regions.at(-1)!.sizeBytes;
+    const segment = this.#numbers[NUMBER_INPUT_PREVIOUS_SEGMENT]! + 1;
+    if (segment > geometry.segmentCount) throw corrupt(path, prefix.offset, 'end manifest: there are records of segments beyond the memory');
+    const count = geometry.segmentCount - segment;
+    return count === 0 ? undefined : { kind: 'zero', sequence: this.#sequence(), segment, count };
+  }
+
+  #takeFooter(): void {
+    const offset = this.#numbers[NUMBER_INPUT_OFFSET]!;
+    const { path } = this.#job.image;
+    // One byte more than the footer, to see that the file ends there.
+    const bytes = Buffer.alloc(FOOTER_BYTES + 1);
+    const got = this.#read(offset, bytes);
+    if (got < FOOTER_BYTES) this.#noteDamage('footer', corrupt(path, offset, 'truncated in the footer'));
+    else this.notes.footer = { offset, bytes: bytes.subarray(0, FOOTER_BYTES) };
+    if (got > FOOTER_BYTES) this.#noteDamage('footer', corrupt(path, offset + FOOTER_BYTES, 'bytes after the end of the image'));
+  }
+
+  #checkAttachment(prefix: RecordPrefix, record: Buffer): void {
+    const { path } = this.#job.image;
+    checkTables(record, prefix, path);
+    const tables = decodeAttachmentTables(record, prefix, path);
+    this.notes.others.push([prefix.kind, prefix.subject, prefix.offset, prefix.crc, tables.rawBytes]);
+    let at = headBytes(prefix);
+    for (let i = 0; i < tables.chunkCount; i++) {
+      const entry = tables.chunkEntriesAt + CHUNK_ENTRY_BYTES * i;
+      const storedBytes = record.readUInt32LE(entry);
+      const out = Buffer.allocUnsafe(attachmentChunkRawBytes(i, tables.rawBytes));
+      const fault = this.#decoder.decodeChunk(record.subarray(at, at + storedBytes), record.readUInt32LE(entry + 4), out);
+      if (fault !== undefined) {
+        throw corrupt(path, prefix.offset + at, `attachment ${prefix.subject}, part ${tables.part}, chunk ${i}: ${fault}`);
+      }
+      at += storedBytes;
+    }
+    if (!isZero(record, at, record.length)) throw corrupt(path, prefix.offset + at, 'padding after an attachment is not zero');
+  }
+
+  /** The whole record, into `into` if that is given. Its size has been checked for segment records. */
+  #readRecord(prefix: RecordPrefix, into?: Buffer): Buffer {
+    if (prefix.kind === KIND_ATTACHMENT) {
+      const fits = prefix.tablesBytes <= 4096 && prefix.payloadBytes <= ATTACHMENT_PART_BYTES;
+      if (!fits) throw corrupt(this.#job.image.path, prefix.offset, `attachment part of ${prefix.payloadBytes} bytes`);
+    } else if (prefix.kind !== KIND_SEGMENT) {
+      requireCountedSize(prefix, this.#job.image.path);
+    }
+    const length = recordBytes(prefix, this.#head.header.alignmentBytes);
+    const record = (into ?? Buffer.allocUnsafe(length)).subarray(0, length);
+    this.#prefixBytes.copy(record);
+    const got = PREFIX_BYTES + this.#read(prefix.offset + PREFIX_BYTES, record.subarray(PREFIX_BYTES));
+    if (got === length) return record;
+    this.#over();
+    throw corrupt(this.#job.image.path, prefix.offset + got, `truncated in a ${kindName(prefix.kind)} record`);
+  }
+
+  #read(offset: number, into: Buffer): number {
+    const { fd, path, isStream } = this.#job.image;
+    if (!isStream) return readUpTo(this.#job.image, offset, into);
+    const got = native.readStream(fd, into, 0, into.length, this.#job.control.words, WORD_ABORT);
+    if (isAborted(this.#job.control)) throw new Aborted();
+    if (got < 0) throw errnoError(got, 'read', path, offset);
+    return got;
+  }
+
+  /** Moves on to the next sound prefix after a damaged one at `offset`; of a stream there is nothing to go on with. */
+  #resync(offset: number): void {
+    if (this.#job.image.isStream || this.#numbers[NUMBER_INPUT_STATE] === STATE_OVER) {
+      this.#over();
+      return;
+    }
+    const next = this.#findPrefix(offset + this.#head.header.alignmentBytes);
+    if (next === undefined) {
+      this.#over();
+      return;
+    }
+    this.#noteDamage(
+      'record',
+      corrupt(this.#job.image.path, offset, `${next.offset - offset} bytes cannot be read; the next sound record stands at ${next.offset}`),
+    );
+    this.#numbers[NUMBER_INPUT_OFFSET] = next.offset;
+    this.#numbers[NUMBER_INPUT_CHAIN] = -1;
+    this.#numbers[NUMBER_INPUT_PREVIOUS_SEGMENT] = Math.max(next.previousSegment, this.#numbers[NUMBER_INPUT_PREVIOUS_SEGMENT]!);
+  }
+
+  #findPrefix(from: number): RecordPrefix | undefined {
+    const { alignmentBytes } = this.#head.header;
+    const window = Buffer.allocUnsafe(RESYNC_WINDOW_BYTES + PREFIX_BYTES);
+    for (let base = from; ; base += RESYNC_WINDOW_BYTES) {
+      const got = readUpTo(this.#job.image, base, window);
+      for (let at = 0; at + PREFIX_BYTES <= got && at < RESYNC_WINDOW_BYTES; at += alignmentBytes) {
+        if (window[at] !== 0x56 || window.readUInt32LE(at + 16) !== (base + at) % 2 ** 32) continue;
+        try {
+          return decodePrefix(window, at, this.#place(base + at));
+        } catch (error) {
+          if (!(error instanceof VmsnapError)) throw error;
+        }
+      }
+      if (got < window.length) return undefined;
+    }
+  }
+}

@@ -1,0 +1,46 @@
+/**
+ * Entry point of every worker thread: takes one job after another from the main thread and answers each with a result
+ * or an error. Buffers and codec contexts belong to a job, so an idle worker holds next to nothing.
+ */
+import { parentPort } from 'node:worker_threads';
+import { type PlainError, VmsnapError } from '../../native/errors.js';
+import { type GunzipJob, runGunzipWorker } from './gunzipWorker.js';
+import { Aborted } from './mutex.js';
+import type { ReadJob } from './readJob.js';
+import { runReadWorker } from './readWorker.js';
+import { runSaveWorker, type SaveJob } from './saveWorker.js';
+
+export type Job = SaveJob | ReadJob | GunzipJob;
+
+export type Answer =
+  | { readonly kind: 'done'; readonly result: unknown }
+  /** Stopped because another thread failed or the caller aborted: not a reason of its own. */
+  | { readonly kind: 'aborted' }
+  | { readonly kind: 'failed'; readonly error: PlainError | Error };
+
+const port = parentPort;
+if (port === null) throw new Error('worker.js runs only as a worker thread');
+
+port.on('message', (job: Job) => {
+  port.postMessage(answerTo(job));
+});
+
+function answerTo(job: Job): Answer {
+  try {
+    return { kind: 'done', result: run(job) };
+  } catch (error) {
+    if (error instanceof Aborted) return { kind: 'aborted' };
+    return { kind: 'failed', error: error instanceof VmsnapError ? error.toPlain() : (error as Error) };
+  }
+}
+
+function run(job: Job): unknown {
+  switch (job.kind) {
+    case 'save':
+      return runSaveWorker(job);
+    case 'read':
+      return runReadWorker(job);
+    case 'gunzip':
+      return runGunzipWorker(job);
+  }
+}

@@ -1,0 +1,85 @@
+/**
+ * Where a load goes: a new or replaced file (temporary file and rename), one written in place, or a stream. One interface,
+ * so that the load does not care.
+ */
+import { closeSync, constants, openSync, type Stats, statfsSync, statSync, ftruncateSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { HUGETLBFS_MAGIC } from '../native/binding.js';
+import { VmsnapError, withSystemErrors } from '../native/errors.js';
+import { InPlaceTarget } from './files/inPlaceTarget.js';
+import { ReplacementFile } from './files/replacementFile.js';
+import type { SinkDescription } from './pipeline/readJob.js';
+import type { LoadOptions } from './types.js';
+
+const STDOUT_FD = 1;
+const DEFAULT_MODE = 0o600;
+
+export interface LoadTarget {
+  readonly sink: SinkDescription;
+  readonly inPlace: boolean;
+  /** Makes room for so many bytes; called once before the first write, and again where the size is known only at the end. */
+  resize(sizeBytes: number): void;
+  /** Everything is written and proven: make it durable. */
+  finish(): Promise<void>;
+  /** After a failure; does nothing after `finish`. */
+  discard(): void;
+}
+
+export async function openTarget(path: string, options: LoadOptions): Promise<LoadTarget> {
+  if (path === '-') return streamTarget(STDOUT_FD, 'standard output', () => {});
+  const stats = statSync(path, { throwIfNoEntry: false });
+  if (stats?.isDirectory()) throw new VmsnapError('USAGE', `the target ${path} is a folder`, { path, hint: 'give the name of a file in it' });
+  if (stats !== undefined && (stats.isFIFO() || stats.isCharacterDevice())) {
+    const fd = withSystemErrors('open the target', path, () => openSync(path, constants.O_WRONLY));
+    return streamTarget(fd, path, () => closeSync(fd));
+  }
+  if (options.inPlace || stats?.isBlockDevice() || isOnHugetlbfs(path)) return inPlaceTarget(path, stats, options);
+  return replacementTarget(path, options);
+}
+
+function streamTarget(fd: number, path: string, close: () => void): LoadTarget {
+  return { sink: { kind: 'stream', fd, path }, inPlace: false, resize: () => {}, finish: async () => close(), discard: close };
+}
+
+function replacementTarget(path: string, options: LoadOptions): LoadTarget {
+  const { force = false, mode, owner } = options;
+  const file = ReplacementFile.open(path, { what: 'target', force, mode: mode ?? DEFAULT_MODE, owner });
+  return {
+    sink: { kind: 'file', fd: file.fd, path, overwrite: false, punch: false, mapped: false },
+    inPlace: false,
+    resize: (sizeBytes) => withSystemErrors('resize', path, () => ftruncateSync(file.fd, sizeBytes)),
+    finish: () => file.publish(),
+    discard: () => file.discard(),
+  };
+}
+
+async function inPlaceTarget(path: string, stats: Stats | undefined, options: LoadOptions): Promise<LoadTarget> {
+  if (stats !== undefined && !options.inPlace && !options.force) {
+    throw new VmsnapError('EXISTS', `the target ${path} exists already and can only be written where it stands`, {
+      path,
+      hint: 'use --in-place to overwrite it',
+    });
+  }
+  if (options.owner !== undefined) {
+    throw new VmsnapError('USAGE', `--owner does not go with a target that is written in place, ${path}`, { path });
+  }
+  const target = await InPlaceTarget.open(path, options.mode ?? DEFAULT_MODE);
+  const { fd, hadContents, isHugetlbfs } = target;
+  return {
+    // Holes of a hugetlbfs file would give its pages back to the pool.
+    sink: { kind: 'file', fd, path, overwrite: hadContents, punch: !isHugetlbfs, mapped: isHugetlbfs },
+    inPlace: true,
+    resize: (sizeBytes) => target.resize(sizeBytes),
+    finish: () => target.finish(),
+    discard: () => target.close(),
+  };
+}
+
+function isOnHugetlbfs(path: string): boolean {
+  const folder = dirname(path);
+  try {
+    return statfsSync(folder).type === HUGETLBFS_MAGIC;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,65 @@
+// readStream, writeStream, pipe.
+#include <climits>
+
+#include "../file/stream.h"
+#include "arguments.h"
+#include "register.h"
+
+namespace vmsnap::addon {
+
+namespace {
+
+struct StreamArguments {
+  explicit StreamArguments(Arguments& arguments)
+      : fd(arguments.file_descriptor(0)), bytes(arguments.byte_range(1, "bytes")) {
+    const std::span<const int32_t> abort_words = arguments.ints(4, "abort");
+    const uint64_t abort_index = arguments.position(5, "abortIndex");
+    if (!arguments.ok()) return;
+    if (abort_index < abort_words.size()) {
+      abort = &abort_words[abort_index];
+    } else {
+      arguments.range_error("abortIndex must lie within abort");
+    }
+  }
+  int fd;
+  std::span<uint8_t> bytes;
+  const int32_t* abort = nullptr;
+};
+
+Napi::Value read_from_stream(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  const StreamArguments stream(arguments);
+  if (!arguments.ok()) return info.Env().Undefined();
+  const int64_t result = read_stream(stream.fd, stream.bytes.data(), stream.bytes.size(), stream.abort);
+  return Napi::Number::New(info.Env(), static_cast<double>(result));
+}
+
+Napi::Value write_to_stream(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  const StreamArguments stream(arguments);
+  if (!arguments.ok()) return info.Env().Undefined();
+  const int status = write_stream(stream.fd, stream.bytes.data(), stream.bytes.size(), stream.abort);
+  return Napi::Number::New(info.Env(), status);
+}
+
+Napi::Value make_pipe(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  const auto capacity_bytes = static_cast<size_t>(arguments.integer(0, "capacityBytes", 0, INT_MAX));
+  if (!arguments.ok()) return info.Env().Undefined();
+  PipeEnds ends;
+  if (const int status = open_pipe(capacity_bytes, ends); status != 0) return Napi::Number::New(info.Env(), status);
+  Napi::Array pair = Napi::Array::New(info.Env(), 2);
+  pair.Set(0U, Napi::Number::New(info.Env(), ends.read_fd));
+  pair.Set(1U, Napi::Number::New(info.Env(), ends.write_fd));
+  return pair;
+}
+
+}  // namespace
+
+void register_streams(Napi::Env env, Napi::Object exports) {
+  export_function(env, exports, "readStream", read_from_stream);
+  export_function(env, exports, "writeStream", write_to_stream);
+  export_function(env, exports, "pipe", make_pipe);
+}
+
+}  // namespace vmsnap::addon

@@ -1,0 +1,40 @@
+#include "file_system.h"
+
+#include <cerrno>
+#include <cstdio>
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/statfs.h>
+#include <unistd.h>
+
+namespace vmsnap {
+
+int try_lock(int fd) {
+  while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EINTR) return -errno;
+  }
+  return 0;
+}
+
+int rename_no_replace(const char* from, const char* to) {
+  if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0) return 0;
+  if (errno != EINVAL && errno != ENOSYS) return -errno;
+  if (link(from, to) != 0) return -errno;
+  return unlink(from) == 0 ? 0 : -errno;
+}
+
+int64_t block_device_bytes(int fd) {
+  uint64_t size_bytes = 0;
+  return ioctl(fd, BLKGETSIZE64, &size_bytes) == 0 ? static_cast<int64_t>(size_bytes) : -int64_t{errno};
+}
+
+int64_t file_system_type(int fd) {
+  struct statfs status;
+  if (fstatfs(fd, &status) != 0) return -int64_t{errno};
+  return static_cast<int64_t>(static_cast<uint32_t>(status.f_type));  // some magics have bit 31 set
+}
+
+}  // namespace vmsnap

@@ -1,0 +1,20 @@
+// Locks, names and kinds of files. Status 0 or a negative errno unless said otherwise.
+#pragma once
+
+#include <cstdint>
+
+namespace vmsnap {
+
+/// An exclusive lock on the open file, without waiting: -EWOULDBLOCK if another has it.
+int try_lock(int fd);
+
+/// Renames unless `to` exists (-EEXIST). Where the file system knows no such rename: link, then unlink.
+int rename_no_replace(const char* from, const char* to);
+
+/// Size of a block device in bytes, or a negative errno.
+int64_t block_device_bytes(int fd);
+
+/// f_type of statfs, or a negative errno.
+int64_t file_system_type(int fd);
+
+}  // namespace vmsnap

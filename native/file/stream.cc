@@ -1,0 +1,147 @@
+// Each step waits in poll() for at most 100 ms, so that the abort word is seen, and then moves bytes without blocking.
+//
+// The blocking flag belongs to the open file, which a shell may share with other programs, so it is not touched. A pipe
+// that has room for some bytes blocks a writer that brings more, so there are three ways to write to one, tried in
+// turn: a write that must not wait (RWF_NOWAIT; pipes know it since Linux 6.4), the same pipe opened once more as
+// non-blocking through /proc, and at most PIPE_BUF bytes at a time, for which poll() promises room.
+#include "stream.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "unique_fd.h"
+
+namespace vmsnap {
+
+namespace {
+
+constexpr int kPollMilliseconds = 100;
+/// A write to a file cannot be stopped, so it is cut into parts.
+constexpr size_t kFileWriteBytes = size_t{1} << 20;
+/// What a new pipe holds anyway.
+constexpr size_t kDefaultPipeBytes = size_t{64} << 10;
+
+bool is_aborted(const int32_t* abort) { return __atomic_load_n(abort, __ATOMIC_ACQUIRE) != 0; }
+
+/// Returns 0 once `fd` is ready (or has an error for the call that follows to tell), or a negative errno.
+int wait_ready(int fd, short events, const int32_t* abort) {
+  for (;;) {
+    if (is_aborted(abort)) return -ECANCELED;
+    pollfd waiting = {.fd = fd, .events = events, .revents = 0};
+    const int ready = poll(&waiting, 1, kPollMilliseconds);
+    if (ready < 0 && errno != EINTR) return -errno;
+    if (ready > 0) return (waiting.revents & POLLNVAL) != 0 ? -EBADF : 0;
+  }
+}
+
+/// One way to write: returns the bytes taken or a negative errno; -EAGAIN if there was no room.
+class StreamSink {
+ public:
+  /// Returns 0 or a negative errno.
+  int open(int fd) {
+    struct stat status;
+    if (fstat(fd, &status) != 0) return -errno;
+    fd_ = fd;
+    if (S_ISREG(status.st_mode) || S_ISBLK(status.st_mode)) {
+      way_ = Way::kFile;
+    } else if (S_ISSOCK(status.st_mode)) {
+      way_ = Way::kSocket;
+    } else if (const int flags = fcntl(fd, F_GETFL); flags >= 0 && (flags & O_NONBLOCK) != 0) {
+      way_ = Way::kNonBlocking;
+    } else {
+      way_ = S_ISFIFO(status.st_mode) ? Way::kNoWait : Way::kSmall;
+    }
+    return 0;
+  }
+
+  bool waits_in_poll() const { return way_ != Way::kFile; }
+
+  ssize_t write(const uint8_t* bytes, size_t size_bytes) {
+    switch (way_) {
+      case Way::kFile:
+        return checked(::write(fd_, bytes, std::min(size_bytes, kFileWriteBytes)));
+      case Way::kSocket:
+        return checked(send(fd_, bytes, size_bytes, MSG_DONTWAIT | MSG_NOSIGNAL));
+      case Way::kNonBlocking:
+        return checked(::write(reopened_.is_open() ? reopened_.get() : fd_, bytes, size_bytes));
+      case Way::kNoWait:
+        return write_no_wait(bytes, size_bytes);
+      case Way::kSmall:
+        break;
+    }
+    return checked(::write(fd_, bytes, std::min<size_t>(size_bytes, PIPE_BUF)));
+  }
+
+ private:
+  enum class Way : uint8_t { kFile, kSocket, kNonBlocking, kNoWait, kSmall };
+
+  static ssize_t checked(ssize_t result) { return result < 0 ? -errno : result; }
+
+  ssize_t write_no_wait(const uint8_t* bytes, size_t size_bytes) {
+    const iovec piece = {.iov_base = const_cast<uint8_t*>(bytes), .iov_len = size_bytes};
+    const ssize_t wrote = checked(pwritev2(fd_, &piece, 1, -1, RWF_NOWAIT));
+    if (wrote != -EOPNOTSUPP && wrote != -EINVAL && wrote != -ENOSYS && wrote != -ESPIPE) return wrote;
+    way_ = reopened_.reopen(fd_, O_WRONLY | O_NONBLOCK) ? Way::kNonBlocking : Way::kSmall;
+    return write(bytes, size_bytes);
+  }
+
+  int fd_ = -1;
+  Way way_ = Way::kSmall;
+  UniqueFd reopened_;
+};
+
+}  // namespace
+
+int64_t read_stream(int fd, uint8_t* bytes, size_t size_bytes, const int32_t* abort) {
+  size_t done = 0;
+  while (done < size_bytes) {
+    if (const int status = wait_ready(fd, POLLIN, abort); status != 0) return status;
+    const ssize_t got = read(fd, bytes + done, size_bytes - done);
+    if (got == 0) break;
+    if (got > 0) {
+      done += static_cast<size_t>(got);
+    } else if (errno != EINTR && errno != EAGAIN) {
+      return -errno;
+    }
+  }
+  return static_cast<int64_t>(done);
+}
+
+int write_stream(int fd, const uint8_t* bytes, size_t size_bytes, const int32_t* abort) {
+  StreamSink sink;
+  if (const int status = sink.open(fd); status != 0) return status;
+  while (size_bytes > 0) {
+    if (is_aborted(abort)) return -ECANCELED;
+    if (sink.waits_in_poll()) {
+      if (const int status = wait_ready(fd, POLLOUT, abort); status != 0) return status;
+    }
+    const ssize_t wrote = sink.write(bytes, size_bytes);
+    if (wrote == -EINTR || wrote == -EAGAIN) continue;
+    if (wrote <= 0) return wrote < 0 ? static_cast<int>(wrote) : -EIO;
+    bytes += wrote;
+    size_bytes -= static_cast<size_t>(wrote);
+  }
+  return 0;
+}
+
+int open_pipe(size_t capacity_bytes, PipeEnds& ends) {
+  int fds[2];
+  if (pipe2(fds, O_CLOEXEC) != 0) return -errno;
+  ends = {.read_fd = fds[0], .write_fd = fds[1]};
+  size_t capacity = std::min<size_t>(capacity_bytes, INT_MAX);
+  while (fcntl(ends.write_fd, F_SETPIPE_SZ, static_cast<int>(capacity)) < 0) {
+    capacity /= 2;
+    if (capacity <= kDefaultPipeBytes) break;
+  }
+  return 0;
+}
+
+}  // namespace vmsnap

@@ -1,0 +1,26 @@
+// Pipes, sockets and whatever else is read and written at its current position, in a way that can be stopped.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace vmsnap {
+
+/// Reads until `size_bytes` are there or the stream ends. `abort`, which another thread may set, is looked at at least
+/// every 100 ms: non-zero ends the wait with -ECANCELED. Returns the bytes read or a negative errno.
+int64_t read_stream(int fd, uint8_t* bytes, size_t size_bytes, const int32_t* abort);
+
+/// Writes all bytes, stoppable likewise; -EPIPE if the reader is gone (SIGPIPE must be ignored). Returns 0 or a
+/// negative errno.
+int write_stream(int fd, const uint8_t* bytes, size_t size_bytes, const int32_t* abort);
+
+struct PipeEnds {
+  int read_fd;
+  int write_fd;
+};
+
+/// A pipe of `capacity_bytes` or, if the system does not allow that, the next smaller capacity it does. Returns 0 or a
+/// negative errno.
+int open_pipe(size_t capacity_bytes, PipeEnds& ends);
+
+}  // namespace vmsnap

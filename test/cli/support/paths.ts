@@ -1,0 +1,18 @@
+/** Where the compiled program and the repository's files are, seen from compiled tests. */
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const HERE = dirname(fileURLToPath(import.meta.url));
+
+/** The compiled command line. */
+export const MAIN = join(HERE, '..', '..', '..', 'cli', 'main.js');
+
+/** The folder with package.json, docs and README.md. */
+export const ROOT = findRoot();
+
+function findRoot(): string {
+  let folder = HERE;
+  while (!existsSync(join(folder, 'package.json'))) folder = dirname(folder);
+  return folder;
+}

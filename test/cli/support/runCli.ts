@@ -1,0 +1,61 @@
+/** Runs the compiled command line in a process of its own. */
+import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
+import { MAIN } from './paths.js';
+
+export interface CliResult {
+  /** The exit code, or undefined if a signal ended the process. */
+  readonly exitCode: number | undefined;
+  readonly signal: NodeJS.Signals | undefined;
+  readonly stdout: string;
+  readonly stdoutBytes: Buffer;
+  readonly stderr: string;
+}
+
+export interface CliOptions {
+  readonly cwd?: string;
+  readonly env?: Readonly<Record<string, string>>;
+  readonly input?: Buffer;
+  /** Words in front of the command, such as `prlimit --fsize=...`. */
+  readonly wrapper?: readonly string[];
+  readonly spawn?: SpawnOptions;
+  readonly onStart?: (child: ChildProcess) => void;
+}
+
+/** Nothing of the caller's terminal or journal reaches the command unless a test says so. */
+function cleanEnvironment(extra: Readonly<Record<string, string>> = {}): NodeJS.ProcessEnv {
+  const { JOURNAL_STREAM: _journal, NO_COLOR: _color, FORCE_COLOR: _force, ...rest } = process.env;
+  return { ...rest, ...extra };
+}
+
+export async function runCli(args: readonly string[], options: CliOptions = {}): Promise<CliResult> {
+  const [command, ...words] = [...(options.wrapper ?? []), process.execPath, MAIN, ...args];
+  const child = spawn(command!, words, {
+    cwd: options.cwd,
+    env: cleanEnvironment(options.env),
+    stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
+    ...options.spawn,
+  });
+  const stdout = collect(child.stdout);
+  const stderr = collect(child.stderr);
+  child.stdin?.on('error', () => undefined);
+  child.stdin?.end(options.input);
+  options.onStart?.(child);
+  const [exitCode, signal] = await new Promise<[number | null, NodeJS.Signals | null]>((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', (code, name) => resolve([code, name]));
+  });
+  const stdoutBytes = Buffer.concat(stdout);
+  return {
+    exitCode: exitCode ?? undefined,
+    signal: signal ?? undefined,
+    stdout: stdoutBytes.toString('utf8'),
+    stdoutBytes,
+    stderr: Buffer.concat(stderr).toString('utf8'),
+  };
+}
+
+function collect(stream: NodeJS.ReadableStream | null): Buffer[] {
+  const parts: Buffer[] = [];
+  stream?.on('data', (part: Buffer) => parts.push(part));
+  return parts;
+}

@@ -1,0 +1,66 @@
+/** What is said on standard error, and how, on terminals, in journals and in files. */
+import { Writable } from 'node:stream';
+import test from 'ava';
+import { Talk, type TalkEnvironment } from '../../cli/output/talk.js';
+
+const FAILURE = { code: 'IO', exitCode: 20, message: 'cannot read x', path: 'x', offset: undefined, hint: 'try again' };
+
+function heard(tty: boolean, env: TalkEnvironment, speak: (talk: Talk) => void, silent = false): string {
+  const parts: string[] = [];
+  const stream = new Writable({
+    write(chunk, _encoding, done) {
+      parts.push(String(chunk));
+      done();
+    },
+  });
+  Object.assign(stream, { isTTY: tty, columns: 80 });
+  speak(new Talk(stream as unknown as NodeJS.WriteStream, env, silent));
+  return parts.join('');
+}
+
+const fail = (talk: Talk): void => talk.failure(FAILURE);
+
+test('plain in a file', (t) => {
+  t.is(heard(false, {}, fail), 'vmsnap: error: cannot read x\nhint: try again\n');
+  t.is(
+    heard(false, {}, (talk) => talk.warning('w')),
+    'vmsnap: warning: w\n',
+  );
+});
+
+test('priorities in the journal, on every line, and not on a terminal', (t) => {
+  const env = { JOURNAL_STREAM: '8:1' };
+  t.is(heard(false, env, fail), '<3>vmsnap: error: cannot read x\n<3>hint: try again\n');
+  t.is(
+    heard(false, env, (talk) => talk.warning('a\nb')),
+    '<4>vmsnap: warning: a\n<4>b\n',
+  );
+  t.false(heard(true, env, fail).includes('<3>'));
+});
+
+test('colours on a terminal only, and never with NO_COLOR or a dumb one', (t) => {
+  t.true(heard(true, { TERM: 'xterm' }, fail).includes('\u001b['));
+  t.false(heard(true, { TERM: 'xterm', NO_COLOR: '1' }, fail).includes('\u001b['));
+  t.false(heard(true, { TERM: 'dumb' }, fail).includes('\u001b['));
+});
+
+test('progress is rewritten, and cleared before anything else is said', (t) => {
+  const text = heard(true, { TERM: 'xterm', NO_COLOR: '1' }, (talk) => {
+    talk.progress('10 %');
+    talk.progress('20 %');
+    talk.warning('w');
+    talk.clearProgress();
+  });
+  t.is(text, '\r10 %\u001b[K\r20 %\u001b[K\r\u001b[Kvmsnap: warning: w\n');
+});
+
+test('no progress without a terminal, on a dumb one, or with --json', (t) => {
+  const show = (talk: Talk): void => talk.progress('10 %');
+  t.is(heard(false, {}, show), '');
+  t.is(heard(true, { TERM: 'dumb' }, show), '');
+  t.is(heard(true, {}, show, true), '');
+});
+
+test('with --json nothing is said', (t) => {
+  t.is(heard(false, {}, fail, true), '');
+});

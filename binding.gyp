@@ -7,8 +7,7 @@
     'xxhash_include': '<!(node -p "const p = require(\'path\'); p.join(p.dirname(require.resolve(\'xxhash-addon/package.json\')), \'xxHash\')")',
   },
   'target_defaults': {
-    'cflags': ['-O3', '-g1', '-fvisibility=hidden', '-fstack-protector-strong'],
-    'cflags!': ['-fno-omit-frame-pointer'],
+    'cflags': ['-O3', '-fvisibility=hidden', '-fstack-protector-strong'],
   },
   'targets': [
     {

@@ -12,6 +12,8 @@ import { machineDescription, missingList, raceTable } from './report.js';
 
 // The memory, a target, and the images of all contenders, one of them hardly smaller than its data.
 const NEEDED_SPACE_FACTOR = 5;
+// The programs that fill the guest have to fit into it twice.
+const SMALLEST_GUEST_MIB = 512;
 
 const { values } = parseArgs({
   options: {
@@ -34,6 +36,8 @@ if (values.out !== undefined) writeFileSync(values.out, `${report}\n`);
 
 async function compareAll(roundCount: number, memoryMiB: number): Promise<string> {
   const memoryFile = values.file ?? join(folder, 'memory');
+  if (memoryMiB < SMALLEST_GUEST_MIB)
+    throw new Error(`--size-mib is ${SMALLEST_GUEST_MIB} or more, and not ${memoryMiB}`);
   requireSpace(values.file === undefined ? memoryMiB * 2 ** 20 : statSync(memoryFile).size);
   const origin = values.file === undefined ? await makeGuestMemory(memoryFile, folder, memoryMiB) : 'a file';
   const memoryBytes = statSync(memoryFile).size;

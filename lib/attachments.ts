@@ -35,7 +35,8 @@ export function openAttachments(options: readonly AttachmentOption[]): OpenedAtt
     for (const { name, file } of options) {
       const fd = withSystemErrors('open the attachment', file, () => openSync(file, constants.O_RDONLY));
       opened.push({ name, fd, path: file });
-      if (!fstatSync(fd).isFile()) throw new VmsnapError('USAGE', `the attachment ${file} is no regular file`, { path: file });
+      if (!fstatSync(fd).isFile())
+        throw new VmsnapError('USAGE', `the attachment ${file} is no regular file`, { path: file });
     }
     return opened;
   } catch (error) {
@@ -58,7 +59,9 @@ export async function storeAttachments(
   const codec = createCodec(codecSettings);
   const raw = Buffer.allocUnsafe(opened.length === 0 ? 0 : ATTACHMENT_PART_BYTES);
   const tablesMax = attachmentTablesBytes(ATTACHMENT_PART_BYTES, alignmentBytes);
-  const out = Buffer.alloc(PREFIX_BYTES + tablesMax + ATTACHMENT_PART_BYTES + bound(ATTACHMENT_CHUNK_BYTES) + alignmentBytes);
+  const out = Buffer.alloc(
+    PREFIX_BYTES + tablesMax + ATTACHMENT_PART_BYTES + bound(ATTACHMENT_CHUNK_BYTES) + alignmentBytes,
+  );
   const manifests: AttachmentManifest[] = [];
   for (const [number, attachment] of opened.entries()) {
     let sizeBytes = 0;

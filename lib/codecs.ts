@@ -94,7 +94,11 @@ class ZlibCodec implements ChunkCodec {
     try {
       // One byte more than declared, so that a longer stream is seen as too long and not cut off.
       const limit = target.length + 1;
-      const { buffer, engine } = inflateSync(source, { info: true, maxOutputLength: limit, chunkSize: limit + 63 }) as unknown as {
+      const { buffer, engine } = inflateSync(source, {
+        info: true,
+        maxOutputLength: limit,
+        chunkSize: limit + 63,
+      }) as unknown as {
         buffer: Buffer;
         engine: { bytesWritten: number };
       };

@@ -1,6 +1,7 @@
 /** Opens an image for reading, from a file or from standard input. */
 import { closeSync, constants, fstatSync, openSync, read } from 'node:fs';
 import { promisify } from 'node:util';
+import { corrupt } from '../formats/vmsnap/corrupt.js';
 import { decodeHeader } from '../formats/vmsnap/header.js';
 import {
   decodeHead,
@@ -11,7 +12,6 @@ import {
   startManifestEnd,
 } from '../formats/vmsnap/imageFile.js';
 import { FOOTER_BYTES, HEADER_BYTES, MIB } from '../formats/vmsnap/layout.js';
-import { corrupt } from '../formats/vmsnap/corrupt.js';
 import { native } from '../native/binding.js';
 import { VmsnapError, wrapSystemError } from '../native/errors.js';
 
@@ -40,9 +40,11 @@ export async function openImageInput(path: string): Promise<ImageInput> {
   try {
     const stats = fstatSync(fd);
     if (stats.isDirectory()) throw new VmsnapError('USAGE', `the image ${path} is a folder`, { path });
-    if (stats.isFIFO() || stats.isCharacterDevice() || stats.isSocket()) return await streamInput(fd, path, () => closeSync(fd));
+    if (stats.isFIFO() || stats.isCharacterDevice() || stats.isSocket())
+      return await streamInput(fd, path, () => closeSync(fd));
     const head = readHead({ fd, path });
-    const dropBehind = stats.size >= DROP_BEHIND_BYTES && native.residentShare(fd, Math.floor(stats.size / 2), MIB) < 0.5;
+    const dropBehind =
+      stats.size >= DROP_BEHIND_BYTES && native.residentShare(fd, Math.floor(stats.size / 2), MIB) < 0.5;
     return { fd, path, isStream: false, head, fileBytes: stats.size, dropBehind, close: () => closeSync(fd) };
   } catch (error) {
     closeSync(fd);

@@ -21,7 +21,6 @@ import {
   NUMBER_INPUT_PREVIOUS_SEGMENT,
   type SharedControl,
   STAT_DATA_BYTES,
-
   STAT_IMAGE_BYTES,
   sumStat,
 } from './pipeline/control.js';
@@ -69,11 +68,15 @@ class LoadPlan {
   constructor(input: ImageInput, tail: ImageTail | undefined, options: LoadOptions) {
     this.#input = input;
     const { regions } = input.head.start;
-    this.regionSizes = regions.map((region, i) => tail?.end.regions[i]!.sizeBytes ?? region.sizeBytes ?? OPEN_ENDED_BYTES);
+    this.regionSizes = regions.map(
+      (region, i) => tail?.end.regions[i]?.sizeBytes ?? region.sizeBytes ?? OPEN_ENDED_BYTES,
+    );
     this.openEnded = tail === undefined && regions.at(-1)!.sizeBytes === undefined;
     const wanted = this.#wantedRegions(options.region);
     this.selection = this.#select(wanted, options.range);
-    const whole = this.selection.every((part, i) => part === undefined || (part.from === 0 && part.to === this.regionSizes[i]));
+    const whole = this.selection.every(
+      (part, i) => part === undefined || (part.from === 0 && part.to === this.regionSizes[i]),
+    );
     this.proven = !whole ? 'leaves' : options.region === undefined ? 'memory' : 'region';
   }
 
@@ -94,7 +97,8 @@ class LoadPlan {
     const from = range?.offset ?? 0;
     const to = range === undefined ? total : range.offset + range.length;
     const isWhole = (value: number) => Number.isSafeInteger(value) && value >= 0;
-    if (!isWhole(from) || !isWhole(to) || to <= from) throw usage(`the range ${range?.offset}:${range?.length} is none`);
+    if (!isWhole(from) || !isWhole(to) || to <= from)
+      throw usage(`the range ${range?.offset}:${range?.length} is none`);
     if (to > total) throw usage(`the range ends at ${to}, beyond the ${total} bytes there are`);
     const selection: (RegionSelection | undefined)[] = this.regionSizes.map(() => undefined);
     let start = 0;
@@ -102,7 +106,8 @@ class LoadPlan {
       const size = this.regionSizes[i]!;
       const partFrom = Math.max(from, start);
       const partTo = Math.min(to, start + size);
-      if (partFrom < partTo) selection[i] = { from: partFrom - start, to: partTo - start, targetOffset: partFrom - from };
+      if (partFrom < partTo)
+        selection[i] = { from: partFrom - start, to: partTo - start, targetOffset: partFrom - from };
       start += size;
     }
     return selection;
@@ -123,7 +128,10 @@ function requireOtherFile(input: ImageInput, target: string): void {
   const existing = statSync(target, { throwIfNoEntry: false });
   const own = fstatSync(input.fd);
   if (existing?.ino !== own.ino || existing.dev !== own.dev) return;
-  throw new VmsnapError('USAGE', `image and target are the same file, ${target}`, { path: target, hint: 'give the target another name' });
+  throw new VmsnapError('USAGE', `image and target are the same file, ${target}`, {
+    path: target,
+    hint: 'give the target another name',
+  });
 }
 
 class Load {
@@ -156,7 +164,7 @@ class Load {
     const geometry = new Geometry(pageSize, segmentSize, chunkSize, plan.regionSizes);
     this.#threads = Math.max(1, Math.min(threads, geometry.segmentCount));
     this.#control = createControl(this.#threads);
-    prepareWalk(this.#control, input);
+    if (input.isStream) prepareWalk(this.#control, input);
   }
 
   async run(): Promise<LoadResult> {
@@ -205,13 +213,20 @@ class Load {
 
   /** The leaves of every segment were checked on the way; their sum proves that no segment was left out. */
   #prove(tail: ImageTail, results: readonly ReadWorkerResult[]): void {
-    const sums = sumRegions(results.map((result) => result.sums), this.#plan.regionSizes.length);
+    const sums = sumRegions(
+      results.map((result) => result.sums),
+      this.#plan.regionSizes.length,
+    );
     for (const [i, region] of tail.end.regions.entries()) {
       const part = this.#plan.selection[i];
       const whole = this.#input.isStream || (part?.from === 0 && part.to === region.sizeBytes);
       if (!whole || sumHex(sums, i) === region.sum) continue;
       const { path, head } = this.#input;
-      throw corrupt(path, tail.footer.endOffset, `region ${head.start.regions[i]!.name}: the memory does not match its digest`);
+      throw corrupt(
+        path,
+        tail.footer.endOffset,
+        `region ${head.start.regions[i]!.name}: the memory does not match its digest`,
+      );
     }
   }
 
@@ -248,7 +263,6 @@ class Load {
 
 /** Sets a walk to the first record. */
 export function prepareWalk(control: SharedControl, input: ImageInput): void {
-  if (!input.isStream) return;
   control.numbers[NUMBER_INPUT_OFFSET] = input.head.bytes.length;
   control.numbers[NUMBER_INPUT_CHAIN] = input.head.headerCrc;
   control.numbers[NUMBER_INPUT_PREVIOUS_SEGMENT] = -1;
@@ -257,4 +271,3 @@ export function prepareWalk(control: SharedControl, input: ImageInput): void {
 export function packIndexList(tail: ImageTail): Float64Array {
   return Float64Array.from(tail.indexList.flatMap(({ offset, prefixCrc }) => [offset, prefixCrc]));
 }
-

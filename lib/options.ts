@@ -1,5 +1,14 @@
 /** Options of a save checked and filled in, with one style of message. */
-import { CHUNK_MAX_BYTES, CHUNK_MIN_BYTES, type CodecName, isPowerOfTwo, PAGE_MAX_BYTES, PAGE_MIN_BYTES, SEGMENT_MAX_BYTES, SEGMENT_MIN_BYTES } from '../formats/vmsnap/layout.js';
+import {
+  CHUNK_MAX_BYTES,
+  CHUNK_MIN_BYTES,
+  type CodecName,
+  isPowerOfTwo,
+  PAGE_MAX_BYTES,
+  PAGE_MIN_BYTES,
+  SEGMENT_MAX_BYTES,
+  SEGMENT_MIN_BYTES,
+} from '../formats/vmsnap/layout.js';
 import { attachmentNameFault } from '../formats/vmsnap/manifest.js';
 import { native } from '../native/binding.js';
 import { VmsnapError } from '../native/errors.js';
@@ -29,7 +38,12 @@ export function usage(message: string, hint?: string): VmsnapError {
 
 export function checkSaveOptions(options: SaveOptions): SaveSettings {
   const pageSize = size('page size', options.pageSize ?? DEFAULT_PAGE_BYTES, PAGE_MIN_BYTES, PAGE_MAX_BYTES);
-  const segmentSize = size('segment size', options.segmentSize ?? DEFAULT_SEGMENT_BYTES, SEGMENT_MIN_BYTES, SEGMENT_MAX_BYTES);
+  const segmentSize = size(
+    'segment size',
+    options.segmentSize ?? DEFAULT_SEGMENT_BYTES,
+    SEGMENT_MIN_BYTES,
+    SEGMENT_MAX_BYTES,
+  );
   const chunkDefault = Math.max(DEFAULT_CHUNK_BYTES, pageSize);
   const chunkSize = size('chunk size', options.chunkSize ?? chunkDefault, CHUNK_MIN_BYTES, CHUNK_MAX_BYTES);
   if (segmentSize < pageSize) throw usage(`a segment of ${segmentSize} bytes is smaller than a page of ${pageSize}`);
@@ -55,7 +69,8 @@ function size(what: string, value: number, min: number, max: number): number {
 
 function checkCodec(name: CodecName, level: number | undefined): CodecSettings {
   const levels = Object.hasOwn(LEVELS, name) ? LEVELS[name] : undefined;
-  if (levels === undefined) throw usage(`there is no codec "${name}"`, `choose one of ${Object.keys(LEVELS).join(', ')}`);
+  if (levels === undefined)
+    throw usage(`there is no codec "${name}"`, `choose one of ${Object.keys(LEVELS).join(', ')}`);
   if (name === 'none') {
     if (level !== undefined) throw usage('the codec "none" has no levels');
     return { name, level: undefined };
@@ -70,9 +85,12 @@ function checkDetector(name: DetectorName): DetectorName {
   if (name === 'auto') return name;
   const detectors = native.detectors();
   const status = detectors.find((detector) => detector.name === name);
-  if (status === undefined) throw usage(`there is no detector "${name}"`, `choose auto or one of ${detectors.map((d) => d.name).join(', ')}`);
+  if (status === undefined)
+    throw usage(`there is no detector "${name}"`, `choose auto or one of ${detectors.map((d) => d.name).join(', ')}`);
   if (status.available) return name;
-  throw new VmsnapError('ENGINE', `the detector ${name} cannot be used here: ${status.reason}`, { hint: 'use --detector auto' });
+  throw new VmsnapError('ENGINE', `the detector ${name} cannot be used here: ${status.reason}`, {
+    hint: 'use --detector auto',
+  });
 }
 
 export function checkThreads(threads: number | undefined): number {

@@ -1,5 +1,5 @@
 /** Calls a progress callback at intervals from the counters of the workers. */
-import { STAT_DONE_BYTES, STAT_IMAGE_BYTES, type SharedControl, sumStat } from './pipeline/control.js';
+import { type SharedControl, STAT_DONE_BYTES, STAT_IMAGE_BYTES, sumStat } from './pipeline/control.js';
 import type { CommonOptions, Progress } from './types.js';
 
 const DEFAULT_INTERVAL_SECONDS = 0.2;

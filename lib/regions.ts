@@ -67,6 +67,7 @@ export function explicitRegions(options: readonly RegionOption[], pageSize: numb
     return { name, gpa, sizeBytes, file, fileOffset: offset };
   });
   const fault = regionsFault(regions, pageSize);
-  if (fault !== undefined) throw new VmsnapError('USAGE', `--region: ${fault}`, { hint: 'write it as NAME=SIZE@GPA[:FILE[+OFFSET]]' });
+  if (fault !== undefined)
+    throw new VmsnapError('USAGE', `--region: ${fault}`, { hint: 'write it as NAME=SIZE@GPA[:FILE[+OFFSET]]' });
   return regions;
 }

@@ -5,10 +5,10 @@
  * (pipeline/); then writes attachments, end manifest, index list and footer, syncs, reads the footer back and renames.
  */
 import { fstatSync, statSync } from 'node:fs';
-import { readExactly, readHead, readTail } from '../formats/vmsnap/imageFile.js';
 import { encodeFooter, imageBinding, imageIdentity } from '../formats/vmsnap/footer.js';
 import { Geometry } from '../formats/vmsnap/geometry.js';
 import { encodeHeader } from '../formats/vmsnap/header.js';
+import { readExactly, readHead, readTail } from '../formats/vmsnap/imageFile.js';
 import { encodeIndexList } from '../formats/vmsnap/imageIndex.js';
 import {
   FOOTER_BYTES,
@@ -100,7 +100,10 @@ function requireOtherFile(opened: OpenedSource, image: string): void {
   for (const file of opened.guarded) {
     const stats = fstatSync(file.fd);
     if (stats.ino !== target.ino || stats.dev !== target.dev) continue;
-    throw new VmsnapError('USAGE', `source and image are the same file, ${image}`, { path: image, hint: 'give the image another name' });
+    throw new VmsnapError('USAGE', `source and image are the same file, ${image}`, {
+      path: image,
+      hint: 'give the image another name',
+    });
   }
 }
 
@@ -162,7 +165,9 @@ class Save {
     const sizes = source.regions.map((region) => region.sizeBytes ?? OPEN_ENDED_BYTES);
     this.#geometry = new Geometry(pageSize, segmentSize, chunkSize, sizes);
     if (!this.#openEnded && !this.#geometry.withinLimits) {
-      throw new VmsnapError('USAGE', 'the memory has more segments than an image can hold', { hint: 'use a larger --segment-size' });
+      throw new VmsnapError('USAGE', 'the memory has more segments than an image can hold', {
+        hint: 'use a larger --segment-size',
+      });
     }
   }
 
@@ -179,8 +184,15 @@ class Save {
     const line = new CommitLine(shared);
     line.start(head.length, head.readUInt32LE(60));
     const unlink = linkSignal(this.#options.signal, this.#control);
-    const guard = new SourceGuard(this.#source.guarded, this.#options.frozen ?? false, (warning) => this.#warn(warning));
-    const endReports = reportProgress('save', this.#control, this.#openEnded ? undefined : this.#geometry.totalBytes, this.#options);
+    const guard = new SourceGuard(this.#source.guarded, this.#options.frozen ?? false, (warning) =>
+      this.#warn(warning),
+    );
+    const endReports = reportProgress(
+      'save',
+      this.#control,
+      this.#openEnded ? undefined : this.#geometry.totalBytes,
+      this.#options,
+    );
     try {
       line.write(head, 0);
       const results = await this.#runWorkers(shared);
@@ -251,7 +263,12 @@ class Save {
     return results.slice(0, this.#threads);
   }
 
-  async #finish(line: CommitLine, head: Buffer, results: readonly SaveWorkerResult[], mayHaveChanged: boolean): Promise<Finished> {
+  async #finish(
+    line: CommitLine,
+    head: Buffer,
+    results: readonly SaveWorkerResult[],
+    mayHaveChanged: boolean,
+  ): Promise<Finished> {
     const { numbers } = this.#control;
     const sizes = this.#trueSizes();
     const { pageSize, segmentSize, chunkSize } = this.#settings;
@@ -264,13 +281,20 @@ class Save {
       this.#alignmentBytes,
       this.#options.signal,
     );
-    const sums = sumRegions(results.map((result) => result.sums), sizes.length);
+    const sums = sumRegions(
+      results.map((result) => result.sums),
+      sizes.length,
+    );
     const regions = sizes.map((sizeBytes, i) => ({ sizeBytes, sum: sumHex(sums, i) }));
     const manifest: EndManifest = {
       regions,
       digest: memoryDigest(regions),
       pages: this.#pageCounts(geometry),
-      chunks: { count: numbers[NUMBER_CHUNKS]!, stored: numbers[NUMBER_CHUNKS_STORED]!, raw: numbers[NUMBER_CHUNKS_RAW]! },
+      chunks: {
+        count: numbers[NUMBER_CHUNKS]!,
+        stored: numbers[NUMBER_CHUNKS_STORED]!,
+        raw: numbers[NUMBER_CHUNKS_RAW]!,
+      },
       source: { mayHaveChanged },
       attachments,
     };
@@ -317,7 +341,8 @@ class Save {
       readHeadBack.bytes.equals(head) &&
       tail.geometry.segmentCount === geometry.segmentCount &&
       readExactly(file, offset, FOOTER_BYTES, 'the footer').equals(footer);
-    if (!same) throw new VmsnapError('IO', `${this.#image} does not read back as it was written`, { path: this.#image });
+    if (!same)
+      throw new VmsnapError('IO', `${this.#image} does not read back as it was written`, { path: this.#image });
   }
 
   #warn(warning: Warning): void {
@@ -334,7 +359,11 @@ class Save {
       imageBytes,
       pages: manifest.pages,
       pageSize: geometry.pageSize,
-      regions: this.#start.regions.map(({ name, gpa }, i) => ({ name, gpa, sizeBytes: manifest.regions[i]!.sizeBytes })),
+      regions: this.#start.regions.map(({ name, gpa }, i) => ({
+        name,
+        gpa,
+        sizeBytes: manifest.regions[i]!.sizeBytes,
+      })),
       chunks: manifest.chunks,
       digest: manifest.digest,
       codec: this.#settings.codec.name,

@@ -60,7 +60,13 @@ class SourceOpener {
   readonly #files: OpenFile[];
   readonly #close: () => void;
 
-  constructor(source: string | undefined, options: SaveOptions, pageSize: number, files: OpenFile[], close: () => void) {
+  constructor(
+    source: string | undefined,
+    options: SaveOptions,
+    pageSize: number,
+    files: OpenFile[],
+    close: () => void,
+  ) {
     this.#source = source;
     this.#options = options;
     this.#pageSize = pageSize;
@@ -113,9 +119,11 @@ class SourceOpener {
   #plan(main: OpenFile | undefined): PlannedRegion[] {
     const { regions, layout } = this.#options;
     if (regions !== undefined) return explicitRegions(regions, this.#pageSize);
-    if (main === undefined) throw new VmsnapError('USAGE', 'there is no source', { hint: 'name a memory file, "-", or files with --region' });
+    if (main === undefined)
+      throw new VmsnapError('USAGE', 'there is no source', { hint: 'name a memory file, "-", or files with --region' });
     const sizeBytes = sizeOf(main);
-    if (sizeBytes === 0) throw new VmsnapError('USAGE', `${main.path} is empty: there is no memory to save`, { path: main.path });
+    if (sizeBytes === 0)
+      throw new VmsnapError('USAGE', `${main.path} is empty: there is no memory to save`, { path: main.path });
     if (sizeBytes % this.#pageSize !== 0) throw notWholePages(main.path, sizeBytes, this.#pageSize);
     return layoutRegions(layout ?? 'flat', sizeBytes);
   }
@@ -123,7 +131,9 @@ class SourceOpener {
   #extentOf(region: PlannedRegion, main: OpenFile | undefined): SourceExtent {
     const file = region.file === undefined ? main : this.#openFile(region.file);
     if (file === undefined) {
-      throw new VmsnapError('USAGE', `region ${region.name} names no file, and there is no SOURCE`, { hint: 'write :FILE behind its address' });
+      throw new VmsnapError('USAGE', `region ${region.name} names no file, and there is no SOURCE`, {
+        hint: 'write :FILE behind its address',
+      });
     }
     const sizeBytes = sizeOf(file);
     if (region.fileOffset + region.sizeBytes > sizeBytes) {
@@ -161,7 +171,9 @@ class SourceOpener {
     const planned = explicitRegions(regions, this.#pageSize);
     const own = planned.find((region) => region.file !== undefined);
     if (own !== undefined) {
-      throw new VmsnapError('USAGE', `region ${own.name} names a file, but the memory comes from ${path}`, { hint: 'leave out the :FILE' });
+      throw new VmsnapError('USAGE', `region ${own.name} names a file, but the memory comes from ${path}`, {
+        hint: 'leave out the :FILE',
+      });
     }
     return { regions: planned.map(({ name, gpa, sizeBytes }) => ({ name, gpa, sizeBytes })), openEnded: false };
   }
@@ -214,7 +226,8 @@ function isGzip(file: OpenFile): boolean {
   if (!file.stats.isFile()) return false;
   const bytes = Buffer.alloc(GZIP_SNIFF_BYTES);
   const start = bytes.subarray(0, readSync(file.fd, bytes, 0, bytes.length, 0));
-  const hasMagic = start.length > 18 && start[0] === 0x1f && start[1] === 0x8b && start[2] === 8 && (start[3]! & 0xe0) === 0;
+  const hasMagic =
+    start.length > 18 && start[0] === 0x1f && start[1] === 0x8b && start[2] === 8 && (start[3]! & 0xe0) === 0;
   if (!hasMagic) return false;
   try {
     gunzipSync(start, { finishFlush: zlibConstants.Z_SYNC_FLUSH, maxOutputLength: 64 * 1024 * 1024 });

@@ -2,7 +2,7 @@
  * Where a load goes: a new or replaced file (temporary file and rename), one written in place, or a stream. One interface,
  * so that the load does not care.
  */
-import { closeSync, constants, openSync, type Stats, statfsSync, statSync, ftruncateSync } from 'node:fs';
+import { closeSync, constants, ftruncateSync, openSync, type Stats, statfsSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { HUGETLBFS_MAGIC } from '../native/binding.js';
 import { VmsnapError, withSystemErrors } from '../native/errors.js';
@@ -28,7 +28,8 @@ export interface LoadTarget {
 export async function openTarget(path: string, options: LoadOptions): Promise<LoadTarget> {
   if (path === '-') return streamTarget(STDOUT_FD, 'standard output', () => {});
   const stats = statSync(path, { throwIfNoEntry: false });
-  if (stats?.isDirectory()) throw new VmsnapError('USAGE', `the target ${path} is a folder`, { path, hint: 'give the name of a file in it' });
+  if (stats?.isDirectory())
+    throw new VmsnapError('USAGE', `the target ${path} is a folder`, { path, hint: 'give the name of a file in it' });
   if (stats !== undefined && (stats.isFIFO() || stats.isCharacterDevice())) {
     const fd = withSystemErrors('open the target', path, () => openSync(path, constants.O_WRONLY));
     return streamTarget(fd, path, () => closeSync(fd));
@@ -38,7 +39,13 @@ export async function openTarget(path: string, options: LoadOptions): Promise<Lo
 }
 
 function streamTarget(fd: number, path: string, close: () => void): LoadTarget {
-  return { sink: { kind: 'stream', fd, path }, inPlace: false, resize: () => {}, finish: async () => close(), discard: close };
+  return {
+    sink: { kind: 'stream', fd, path },
+    inPlace: false,
+    resize: () => {},
+    finish: async () => close(),
+    discard: close,
+  };
 }
 
 function replacementTarget(path: string, options: LoadOptions): LoadTarget {

@@ -7,7 +7,10 @@ const CGROUP_ROOT = '/sys/fs/cgroup';
 
 export function defaultThreads(): number {
   const quota = cgroupQuota();
-  return Math.max(1, Math.min(availableParallelism(), quota === undefined ? Number.POSITIVE_INFINITY : Math.ceil(quota)));
+  return Math.max(
+    1,
+    Math.min(availableParallelism(), quota === undefined ? Number.POSITIVE_INFINITY : Math.ceil(quota)),
+  );
 }
 
 /** Processors' worth of time that the control group and those above it allow (cgroup v2 cpu.max, v1 cfs quota). */

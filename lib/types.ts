@@ -183,7 +183,11 @@ export interface InspectReport {
   /** False: the image ends before its footer, or its end is damaged; what follows from the end is then undefined. */
   readonly complete: boolean;
   /** What is wrong, in the order of the file; empty for a sound image. */
-  readonly problems: readonly { readonly code: string; readonly offset: number | undefined; readonly message: string }[];
+  readonly problems: readonly {
+    readonly code: string;
+    readonly offset: number | undefined;
+    readonly message: string;
+  }[];
   /** Everything below this offset was checked and can be trusted. */
   readonly trustedBytes: number;
   readonly format: {
@@ -198,7 +202,11 @@ export interface InspectReport {
   readonly createdAt: string;
   readonly machine: { readonly name: string | undefined; readonly uuid: string | undefined };
   readonly labels: ReadonlyMap<string, string>;
-  readonly source: { readonly kind: string; readonly name: string | undefined; readonly mayHaveChanged: boolean | undefined };
+  readonly source: {
+    readonly kind: string;
+    readonly name: string | undefined;
+    readonly mayHaveChanged: boolean | undefined;
+  };
   readonly memory: {
     readonly sizeBytes: number | undefined;
     readonly pageSize: number;

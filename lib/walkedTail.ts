@@ -17,7 +17,11 @@ export function walkedTail(input: ImageInput, results: readonly ReadWorkerResult
   return decodeTail(head, footer, footerPart.offset, end, list, path);
 }
 
-function wholeRecord(input: ImageInput, part: { offset: number; bytes: Uint8Array } | undefined, what: string): WholeRecord {
+function wholeRecord(
+  input: ImageInput,
+  part: { offset: number; bytes: Uint8Array } | undefined,
+  what: string,
+): WholeRecord {
   const { path, head } = input;
   if (part === undefined) throw corrupt(path, head.bytes.length, `truncated: no ${what}`);
   const bytes = Buffer.from(part.bytes);

@@ -39,7 +39,8 @@ export class Talk {
   }
 
   get columns(): number {
-    return this.#stream.columns ?? 80;
+    // 0 on terminals that do not know their size, such as serial consoles.
+    return this.#stream.columns || 80;
   }
 
   failure({ message, hint }: Failure): void {

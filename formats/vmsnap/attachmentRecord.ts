@@ -27,7 +27,12 @@ export function attachmentTablesBytes(rawBytes: number, alignmentBytes: number):
 }
 
 /** Writes the tables at `out[PREFIX_BYTES..]`, chunk entries excepted: the caller fills them in. */
-export function encodeAttachmentTables(part: number, rawBytes: number, tablesBytes: number, out: Buffer): AttachmentTables {
+export function encodeAttachmentTables(
+  part: number,
+  rawBytes: number,
+  tablesBytes: number,
+  out: Buffer,
+): AttachmentTables {
   const chunkCount = Math.ceil(rawBytes / ATTACHMENT_CHUNK_BYTES);
   out.fill(0, PREFIX_BYTES, PREFIX_BYTES + tablesBytes);
   out.writeUInt32LE(part, PREFIX_BYTES);
@@ -48,10 +53,15 @@ export function decodeAttachmentTables(head: Buffer, prefix: RecordPrefix, path:
   const rawBytes = head.readUInt32LE(PREFIX_BYTES + 4);
   const chunkCount = head.readUInt32LE(PREFIX_BYTES + 8);
   if (rawBytes < 1 || rawBytes > ATTACHMENT_PART_BYTES) throw bad(`part of ${rawBytes} bytes`);
-  if (chunkCount !== Math.ceil(rawBytes / ATTACHMENT_CHUNK_BYTES)) throw bad(`${chunkCount} chunks for ${rawBytes} bytes`);
+  if (chunkCount !== Math.ceil(rawBytes / ATTACHMENT_CHUNK_BYTES))
+    throw bad(`${chunkCount} chunks for ${rawBytes} bytes`);
   const chunkEntriesAt = PREFIX_BYTES + ATTACHMENT_TABLES_FIXED_BYTES;
   const end = chunkEntriesAt + CHUNK_ENTRY_BYTES * chunkCount;
-  if (end > headBytes(prefix) || !isZero(head, end, headBytes(prefix)) || !isZero(head, PREFIX_BYTES + 12, chunkEntriesAt)) {
+  if (
+    end > headBytes(prefix) ||
+    !isZero(head, end, headBytes(prefix)) ||
+    !isZero(head, PREFIX_BYTES + 12, chunkEntriesAt)
+  ) {
     throw bad('tables do not add up');
   }
   let stored = 0;

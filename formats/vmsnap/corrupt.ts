@@ -10,5 +10,9 @@ export function corrupt(path: string, offset: number, what: string): VmsnapError
 }
 
 export function unsupported(path: string, offset: number, what: string): VmsnapError {
-  return new VmsnapError('UNSUPPORTED', `${path}, offset ${offset}: ${what}`, { path, offset, hint: 'use a newer vmsnap' });
+  return new VmsnapError('UNSUPPORTED', `${path}, offset ${offset}: ${what}`, {
+    path,
+    offset,
+    hint: 'use a newer vmsnap',
+  });
 }

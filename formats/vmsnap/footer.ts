@@ -38,7 +38,8 @@ export function decodeFooter(bytes: Buffer, offset: number, binding: bigint, pat
   if (bytes.length < FOOTER_BYTES || !bytes.subarray(0, FOOTER_MAGIC.length).equals(FOOTER_MAGIC)) {
     throw corrupt(path, offset, 'no footer: the image is truncated, or its end is damaged');
   }
-  if (native.crc32c(bytes, 0, 92, 0) !== bytes.readUInt32LE(92)) throw corrupt(path, offset, 'footer: checksum does not match');
+  if (native.crc32c(bytes, 0, 92, 0) !== bytes.readUInt32LE(92))
+    throw corrupt(path, offset, 'footer: checksum does not match');
   const footer: Footer = {
     fileBytes: readU64(bytes, 8),
     endOffset: readU64(bytes, 16),
@@ -51,9 +52,14 @@ export function decodeFooter(bytes: Buffer, offset: number, binding: bigint, pat
   };
   if (footer.binding !== binding) throw corrupt(path, offset, 'footer belongs to another image');
   if (footer.fileBytes !== offset + FOOTER_BYTES) {
-    throw corrupt(path, offset, `footer was written for a file of ${footer.fileBytes} bytes, this one has ${offset + FOOTER_BYTES}`);
+    throw corrupt(
+      path,
+      offset,
+      `footer was written for a file of ${footer.fileBytes} bytes, this one has ${offset + FOOTER_BYTES}`,
+    );
   }
-  if (!isZero(bytes, 60, 64) || !isZero(bytes, 80, 92)) throw corrupt(path, offset, 'footer: reserved bytes are not zero');
+  if (!isZero(bytes, 60, 64) || !isZero(bytes, 80, 92))
+    throw corrupt(path, offset, 'footer: reserved bytes are not zero');
   return footer;
 }
 

@@ -75,7 +75,11 @@ export class Geometry {
   placeOf(segment: number): SegmentPlace {
     const region = this.regionOf(segment);
     const regionOffset = (segment - region.firstSegment) * this.segmentSize;
-    return { region: region.number, regionOffset, sizeBytes: Math.min(this.segmentSize, region.sizeBytes - regionOffset) };
+    return {
+      region: region.number,
+      regionOffset,
+      sizeBytes: Math.min(this.segmentSize, region.sizeBytes - regionOffset),
+    };
   }
 
   pagesIn(segment: number): number {

@@ -32,7 +32,8 @@ export function encodeHeader(header: Header): Buffer {
 export function decodeHeader(bytes: Buffer, path: string): Header {
   requireMagic(bytes, path);
   if (bytes.length < HEADER_BYTES) throw corrupt(path, 0, 'truncated in the header');
-  if (native.crc32c(bytes, 0, 60, 0) !== bytes.readUInt32LE(60)) throw corrupt(path, 0, 'header: checksum does not match');
+  if (native.crc32c(bytes, 0, 60, 0) !== bytes.readUInt32LE(60))
+    throw corrupt(path, 0, 'header: checksum does not match');
   const header: Header = {
     readVersion: bytes.readUInt16LE(8),
     writeVersion: bytes.readUInt16LE(10),
@@ -47,7 +48,11 @@ export function decodeHeader(bytes: Buffer, path: string): Header {
     throw corrupt(path, 12, `header: alignment ${header.alignmentBytes} is neither 8 nor 4096`);
   }
   if (header.manifestBytes < 2 || header.manifestBytes > MANIFEST_MAX_BYTES) {
-    throw corrupt(path, 32, `header: start manifest of ${header.manifestBytes} bytes (allowed: 2 to ${MANIFEST_MAX_BYTES})`);
+    throw corrupt(
+      path,
+      32,
+      `header: start manifest of ${header.manifestBytes} bytes (allowed: 2 to ${MANIFEST_MAX_BYTES})`,
+    );
   }
   if (!isZero(bytes, 40, 60)) throw corrupt(path, 40, 'header: reserved bytes are not zero');
   return header;
@@ -57,7 +62,8 @@ function requireMagic(bytes: Buffer, path: string): void {
   const magic = bytes.subarray(0, HEADER_MAGIC.length);
   if (magic.equals(HEADER_MAGIC)) return;
   if (bytes.length === 0) throw new VmsnapError('CORRUPT', `${path} is empty, not a vmsnap image`, { path, offset: 0 });
-  const mangled = bytes.length > 4 && (bytes[0]! & 0x7f) === 0x09 && bytes.subarray(1, 4).equals(HEADER_MAGIC.subarray(1, 4));
+  const mangled =
+    bytes.length > 4 && (bytes[0]! & 0x7f) === 0x09 && bytes.subarray(1, 4).equals(HEADER_MAGIC.subarray(1, 4));
   throw new VmsnapError('CORRUPT', `${path} is not a vmsnap image: its first bytes are not the magic`, {
     path,
     offset: 0,
@@ -76,11 +82,15 @@ function requireSupported(header: Header, path: string): void {
     );
   }
   if (header.incompatibleFeatures === 0n) return;
-  throw new VmsnapError('UNSUPPORTED', `${path} uses ${featureNames(header.incompatibleFeatures).join(', ')}, which this vmsnap cannot read`, {
-    path,
-    offset: 24,
-    hint: 'use a newer vmsnap',
-  });
+  throw new VmsnapError(
+    'UNSUPPORTED',
+    `${path} uses ${featureNames(header.incompatibleFeatures).join(', ')}, which this vmsnap cannot read`,
+    {
+      path,
+      offset: 24,
+      hint: 'use a newer vmsnap',
+    },
+  );
 }
 
 function featureNames(features: bigint): string[] {

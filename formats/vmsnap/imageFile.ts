@@ -6,6 +6,7 @@
  * and nothing is allocated that SPEC.md's limits and the file's length do not allow.
  */
 import { fstatSync, readSync } from 'node:fs';
+import { native } from '../../native/binding.js';
 import { wrapSystemError } from '../../native/errors.js';
 import { corrupt } from './corrupt.js';
 import { decodeCountedRecord } from './countedRecord.js';
@@ -25,9 +26,15 @@ import {
   PREFIX_BYTES,
   roundUp,
 } from './layout.js';
-import { decodeEndManifest, decodeStartManifest, type EndManifest, imageGeometry, type StartManifest } from './manifest.js';
+import {
+  decodeEndManifest,
+  decodeStartManifest,
+  type EndManifest,
+  imageGeometry,
+  type StartManifest,
+} from './manifest.js';
+import { memoryDigest } from './memoryDigest.js';
 import { decodePrefix, kindName, type RecordPrefix, recordBytes } from './record.js';
-import { native } from '../../native/binding.js';
 
 export interface ImageFd {
   readonly fd: number;
@@ -129,9 +136,13 @@ export function decodeTail(
   const endPayload = decodeCountedRecord(endRecord.bytes, endRecord.prefix, path).payload;
   const end = decodeEndManifest(endPayload, head.start, path, endRecord.prefix.offset);
   const geometry = imageGeometry(head.start, end);
+  if (end.digest !== memoryDigest(end.regions)) {
+    throw corrupt(path, endRecord.prefix.offset, 'end manifest: the memory digest does not follow from the regions');
+  }
   const list = decodeCountedRecord(listRecord.bytes, listRecord.prefix, path);
   const indexList = decodeIndexList(list.payload, geometry.indexBlockCount, path, listRecord.prefix.offset);
-  if (list.entryCount !== indexList.length) throw corrupt(path, listRecord.prefix.offset, 'index list: wrong number of entries');
+  if (list.entryCount !== indexList.length)
+    throw corrupt(path, listRecord.prefix.offset, 'index list: wrong number of entries');
   const { alignmentBytes } = head.header;
   const adjacent =
     endRecord.prefix.offset + recordBytes(endRecord.prefix, alignmentBytes) === listRecord.prefix.offset &&
@@ -141,7 +152,8 @@ export function decodeTail(
     footer.chain === listRecord.prefix.crc &&
     listRecord.prefix.chain === endRecord.prefix.crc;
   if (!adjacent) throw corrupt(path, footerOffset, 'end manifest, index list and footer do not follow one another');
-  if (footer.segmentCount !== geometry.segmentCount) throw corrupt(path, footerOffset, 'footer: wrong number of segments');
+  if (footer.segmentCount !== geometry.segmentCount)
+    throw corrupt(path, footerOffset, 'footer: wrong number of segments');
   if (footer.identity !== imageIdentity(head.bytes, endRecord.bytes, listRecord.bytes)) {
     throw corrupt(path, footerOffset, 'footer: the identity does not match the image');
   }
@@ -149,14 +161,21 @@ export function decodeTail(
 }
 
 /** Reads a whole record of one of the kinds that have one checked payload. It must end at or before `limit`. */
-export function readCountedRecord(file: ImageFd, head: ImageHead, offset: number, kind: number, limit: number): WholeRecord {
+export function readCountedRecord(
+  file: ImageFd,
+  head: ImageHead,
+  offset: number,
+  kind: number,
+  limit: number,
+): WholeRecord {
   const { alignmentBytes } = head.header;
   if (offset % alignmentBytes !== 0 || offset + PREFIX_BYTES > limit) {
     throw corrupt(file.path, offset, `no place for the ${kindName(kind)}`);
   }
   const prefixBytes = readExactly(file, offset, PREFIX_BYTES, `the ${kindName(kind)}`);
   const prefix = decodePrefix(prefixBytes, 0, { path: file.path, offset, binding: head.binding, alignmentBytes });
-  if (prefix.kind !== kind) throw corrupt(file.path, offset, `${kindName(prefix.kind)} record where the ${kindName(kind)} should be`);
+  if (prefix.kind !== kind)
+    throw corrupt(file.path, offset, `${kindName(prefix.kind)} record where the ${kindName(kind)} should be`);
   requireCountedSize(prefix, file.path);
   const length = recordBytes(prefix, alignmentBytes);
   if (offset + length > limit) throw corrupt(file.path, offset, `the ${kindName(kind)} is longer than the file`);

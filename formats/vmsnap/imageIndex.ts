@@ -75,7 +75,8 @@ export function decodeIndexList(bytes: Buffer, blockCount: number, path: string,
   }
   const entries: IndexListEntry[] = [];
   for (let at = 0; at < bytes.length; at += INDEX_LIST_ENTRY_BYTES) {
-    if (!isZero(bytes, at + 12, at + 16)) throw corrupt(path, listOffset + at, 'index list entry: reserved bytes are not zero');
+    if (!isZero(bytes, at + 12, at + 16))
+      throw corrupt(path, listOffset + at, 'index list entry: reserved bytes are not zero');
     entries.push({ offset: readU64(bytes, at), prefixCrc: bytes.readUInt32LE(at + 8) });
   }
   return entries;

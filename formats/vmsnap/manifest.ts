@@ -159,7 +159,8 @@ export function regionsFault(regions: readonly RegionManifest[], pageSize: numbe
       continue;
     }
     if (region.sizeBytes <= 0) return `region ${region.name} is empty`;
-    if (region.sizeBytes % pageSize !== 0) return `the size of region ${region.name} is no multiple of the page size, ${pageSize}`;
+    if (region.sizeBytes % pageSize !== 0)
+      return `the size of region ${region.name} is no multiple of the page size, ${pageSize}`;
     if (!Number.isSafeInteger(region.gpa + region.sizeBytes)) return `region ${region.name} ends beyond 2^53`;
   }
   return overlapFault(regions);
@@ -210,7 +211,11 @@ export function decodeEndManifest(json: Buffer, start: StartManifest, path: stri
       sameAsBase: check.integer(pages, 'sameAsBase'),
       absent: check.integer(pages, 'absent'),
     },
-    chunks: { count: check.integer(chunks, 'count'), stored: check.integer(chunks, 'stored'), raw: check.integer(chunks, 'raw') },
+    chunks: {
+      count: check.integer(chunks, 'count'),
+      stored: check.integer(chunks, 'stored'),
+      raw: check.integer(chunks, 'raw'),
+    },
     source: { mayHaveChanged: check.boolean(source, 'mayHaveChanged') },
     attachments: check.array(root, 'attachments', 0, ATTACHMENTS_MAX).map((attachment) => ({
       name: check.string(attachment, 'name'),
@@ -310,7 +315,8 @@ class Checker {
 
   integer(parent: JsonObject, key: string): number {
     const value = own(parent, key);
-    if (!Number.isSafeInteger(value) || (value as number) < 0) throw this.fail(`"${key}" is no integer from 0 to 2^53 - 1`);
+    if (!Number.isSafeInteger(value) || (value as number) < 0)
+      throw this.fail(`"${key}" is no integer from 0 to 2^53 - 1`);
     return value as number;
   }
 

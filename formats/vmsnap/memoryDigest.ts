@@ -1,6 +1,7 @@
 /** The digest of the memory itself, from the sums of its regions (SPEC.md, "Memory digest"). */
-import { writeU64 } from './record.js';
+
 import { xxh3Hex } from './footer.js';
+import { writeU64 } from './record.js';
 
 const MASK_64 = 0xffff_ffff_ffff_ffffn;
 

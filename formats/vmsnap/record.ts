@@ -114,9 +114,14 @@ export function recordBytes(prefix: { tablesBytes: number; payloadBytes: number 
 
 /** @throws CORRUPT if the tables in `head` (prefix and tables) do not match their CRC in the prefix. */
 export function checkTables(head: Buffer, prefix: RecordPrefix, path: string): void {
-  if (head.length < headBytes(prefix)) throw corrupt(path, prefix.offset, `truncated in the tables of a ${kindName(prefix.kind)} record`);
+  if (head.length < headBytes(prefix))
+    throw corrupt(path, prefix.offset, `truncated in the tables of a ${kindName(prefix.kind)} record`);
   if (native.crc32c(head, PREFIX_BYTES, prefix.tablesBytes, 0) !== prefix.tablesCrc) {
-    throw corrupt(path, prefix.offset + PREFIX_BYTES, `tables of a ${kindName(prefix.kind)} record: checksum does not match`);
+    throw corrupt(
+      path,
+      prefix.offset + PREFIX_BYTES,
+      `tables of a ${kindName(prefix.kind)} record: checksum does not match`,
+    );
   }
 }
 

@@ -122,11 +122,13 @@ export function decodeSegmentTables(
   const end = headBytes(prefix);
   if (mapAt + mapBytes > end || !isZero(head, mapAt + mapBytes, end)) throw bad('tables do not add up');
   const pageCount = decodeStateMap(head, mapAt, mapAt + mapBytes, states, path, prefix.offset);
-  if (segmentPages !== undefined && pageCount !== segmentPages) throw bad(`state map of ${pageCount} pages, not ${segmentPages}`);
+  if (segmentPages !== undefined && pageCount !== segmentPages)
+    throw bad(`state map of ${pageCount} pages, not ${segmentPages}`);
   if (leafCount !== leavesIn(pageCount * geometry.pageSize)) throw bad(`${leafCount} leaves for ${pageCount} pages`);
   requireCounts(states, pageCount, dataPages, uniformPages, bad);
   for (let i = 0; i < uniformPages; i++) words[i] = head.readBigUInt64LE(wordsAt + WORD_BYTES * i);
-  if (storedBytes(head, chunkEntriesAt, chunkCount) !== prefix.payloadBytes) throw bad('chunks do not add up to the payload');
+  if (storedBytes(head, chunkEntriesAt, chunkCount) !== prefix.payloadBytes)
+    throw bad('chunks do not add up to the payload');
   return { pageCount, dataPages, uniformPages, chunkCount, leafCount, leavesAt, chunkEntriesAt };
 }
 

@@ -75,9 +75,11 @@ export function decodeStateMap(
     if (byte === 0 && shift > 7) throw corrupt(path, fileOffset + runStart, 'state map: run with superfluous bytes');
     const state = value & 15;
     const pages = (value >>> 4) + 1;
-    if (state > STATE_UNIFORM) throw unsupported(path, fileOffset + runStart, `page state ${STATE_NAMES[state] ?? state} is not known here`);
+    if (state > STATE_UNIFORM)
+      throw unsupported(path, fileOffset + runStart, `page state ${STATE_NAMES[state] ?? state} is not known here`);
     if (state === previous) throw corrupt(path, fileOffset + runStart, 'state map: neighbouring runs of one state');
-    if (page + pages > states.length) throw corrupt(path, fileOffset + runStart, 'state map: more pages than the segment has');
+    if (page + pages > states.length)
+      throw corrupt(path, fileOffset + runStart, 'state map: more pages than the segment has');
     states.fill(state, page, page + pages);
     page += pages;
     previous = state;

@@ -37,7 +37,8 @@ export class InPlaceTarget {
       const stats = fstatSync(fd);
       requireWritableKind(stats, path);
       const locked = native.tryLock(fd);
-      if (isBusy(locked)) throw new VmsnapError('LOCKED', `another vmsnap is writing ${path}`, { path, hint: 'wait until it is done' });
+      if (isBusy(locked))
+        throw new VmsnapError('LOCKED', `another vmsnap is writing ${path}`, { path, hint: 'wait until it is done' });
       if (locked !== 0) throw errnoError(locked, 'lock', path);
       const markerPath = join(dirname(path), `.${basename(path)}.partial`);
       withSystemErrors('create the marker', markerPath, () => closeSync(openSync(markerPath, 'w', 0o600)));
@@ -62,7 +63,10 @@ export class InPlaceTarget {
     const result = native.allocate(this.fd, 0, sizeBytes);
     if (result === 0) return;
     const error = errnoError(result, 'allocate huge pages for', this.path);
-    throw new VmsnapError(error.code, error.message, { path: this.path, hint: 'raise /proc/sys/vm/nr_hugepages, or the pool of this page size' });
+    throw new VmsnapError(error.code, error.message, {
+      path: this.path,
+      hint: 'raise /proc/sys/vm/nr_hugepages, or the pool of this page size',
+    });
   }
 
   /** The load is whole: syncs, and takes the marker away. */

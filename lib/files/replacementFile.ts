@@ -47,7 +47,14 @@ export class ReplacementFile {
   readonly #options: ReplacementOptions;
   #open = true;
 
-  private constructor(fd: number, path: string, finalPath: string, temporaryPath: string, sweptFiles: number, options: ReplacementOptions) {
+  private constructor(
+    fd: number,
+    path: string,
+    finalPath: string,
+    temporaryPath: string,
+    sweptFiles: number,
+    options: ReplacementOptions,
+  ) {
     this.fd = fd;
     this.path = path;
     this.sweptFiles = sweptFiles;
@@ -84,7 +91,9 @@ export class ReplacementFile {
 
   #rename(): void {
     if (this.#options.force) {
-      withSystemErrors('rename the finished file to', this.path, () => renameSync(this.#temporaryPath, this.#finalPath));
+      withSystemErrors('rename the finished file to', this.path, () =>
+        renameSync(this.#temporaryPath, this.#finalPath),
+      );
       return;
     }
     const result = native.renameNoReplace(this.#temporaryPath, this.#finalPath);
@@ -107,7 +116,10 @@ export class ReplacementFile {
 }
 
 function existsError(path: string, what: string): VmsnapError {
-  return new VmsnapError('EXISTS', `the ${what} ${path} exists already`, { path, hint: 'use --force to replace it, or choose another name' });
+  return new VmsnapError('EXISTS', `the ${what} ${path} exists already`, {
+    path,
+    hint: 'use --force to replace it, or choose another name',
+  });
 }
 
 /** The path that will be renamed to: behind a symbolic link, the file that it points to. */
@@ -115,7 +127,10 @@ function resolveTarget(path: string, options: ReplacementOptions): string {
   const found = statOf(path);
   if (found === undefined) return path;
   if (found.isDirectory()) {
-    throw new VmsnapError('USAGE', `the ${options.what} ${path} is a folder`, { path, hint: 'give the name of a file in it' });
+    throw new VmsnapError('USAGE', `the ${options.what} ${path} is a folder`, {
+      path,
+      hint: 'give the name of a file in it',
+    });
   }
   if (!found.isFile()) {
     throw new VmsnapError('USAGE', `the ${options.what} ${path} is no regular file`, {
@@ -173,7 +188,10 @@ function removeStale(temporaryPath: string, path: string): void {
   try {
     const locked = native.tryLock(fd);
     if (isBusy(locked)) {
-      throw new VmsnapError('LOCKED', `another vmsnap is writing ${path}`, { path, hint: 'wait until it is done, or choose another name' });
+      throw new VmsnapError('LOCKED', `another vmsnap is writing ${path}`, {
+        path,
+        hint: 'wait until it is done, or choose another name',
+      });
     }
     if (locked !== 0) throw errnoError(locked, 'lock', temporaryPath);
     if (isStill(temporaryPath, fd)) unlinkSync(temporaryPath);
@@ -183,7 +201,9 @@ function removeStale(temporaryPath: string, path: string): void {
 }
 
 export async function syncFolder(folder: string): Promise<void> {
-  const fd = withSystemErrors('open the folder', folder, () => openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY));
+  const fd = withSystemErrors('open the folder', folder, () =>
+    openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY),
+  );
   try {
     await syncFd(fd);
   } catch (error) {

@@ -50,7 +50,10 @@ export class SourceGuard {
       return;
     }
     if (result !== -EAGAIN) {
-      this.#warn(file, 'whether somebody writes it cannot be told (no lease is to be had: not its owner, or a network file system)');
+      this.#warn(
+        file,
+        'whether somebody writes it cannot be told (no lease is to be had: not its owner, or a network file system)',
+      );
       return;
     }
     const pids = findWriters(stats);
@@ -97,9 +100,14 @@ export class SourceGuard {
 function requireUnchanged(file: GuardedFile, before: Stats, after: Stats): void {
   if (!before.isFile()) return;
   if (before.size === after.size && before.mtimeMs === after.mtimeMs) return;
-  const what = before.size === after.size ? 'was written' : `changed its size from ${before.size} to ${after.size} bytes`;
-  throw new VmsnapError('SOURCE_CHANGED', `${file.path} ${what} while it was read: what was read is no state it ever had`, {
-    path: file.path,
-    hint: 'nothing was saved; pause the machine and save again',
-  });
+  const what =
+    before.size === after.size ? 'was written' : `changed its size from ${before.size} to ${after.size} bytes`;
+  throw new VmsnapError(
+    'SOURCE_CHANGED',
+    `${file.path} ${what} while it was read: what was read is no state it ever had`,
+    {
+      path: file.path,
+      hint: 'nothing was saved; pause the machine and save again',
+    },
+  );
 }

@@ -18,8 +18,9 @@ export function sweepFolder(folder: string): number {
   } catch {
     return 0;
   }
-  return names.filter((name) => name.startsWith('.') && name.endsWith(SUFFIX)).filter((name) => sweepFile(join(folder, name)))
-    .length;
+  return names
+    .filter((name) => name.startsWith('.') && name.endsWith(SUFFIX))
+    .filter((name) => sweepFile(join(folder, name))).length;
 }
 
 function sweepFile(path: string): boolean {

@@ -20,7 +20,9 @@ function hasOpenForWriting(pid: number, file: Stats): boolean {
     if (target === undefined || !target.startsWith('/')) continue;
     const stats = safely(() => statSync(`/proc/${pid}/fd/${fd}`));
     if (stats === undefined || stats.ino !== file.ino || stats.dev !== file.dev) continue;
-    const flags = /^flags:\s*([0-7]+)/m.exec(safely(() => readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'latin1')) ?? '')?.[1];
+    const flags = /^flags:\s*([0-7]+)/m.exec(
+      safely(() => readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'latin1')) ?? '',
+    )?.[1];
     if (flags !== undefined && (Number.parseInt(flags, 8) & O_ACCMODE) !== 0) return true;
   }
   return false;
@@ -31,7 +33,8 @@ function hasMappedForWriting(pid: number, file: Stats): boolean {
   const maps = safely(() => readFileSync(`/proc/${pid}/maps`, 'latin1')) ?? '';
   for (const line of maps.split('\n')) {
     const [, permissions, , , inode] = line.split(/\s+/, 5);
-    if (permissions?.[1] === 'w' && permissions[3] === 's' && inode === String(file.ino) && sameDevice(line, file)) return true;
+    if (permissions?.[1] === 'w' && permissions[3] === 's' && inode === String(file.ino) && sameDevice(line, file))
+      return true;
   }
   return false;
 }

@@ -12,8 +12,6 @@
  * their slot is PLACED.
  */
 import { writeSync } from 'node:fs';
-import { native } from '../../native/binding.js';
-import { errnoError, VmsnapError, wrapSystemError } from '../../native/errors.js';
 import { encodeCountedRecord } from '../../formats/vmsnap/countedRecord.js';
 import { encodeIndexEntry, type IndexListEntry } from '../../formats/vmsnap/imageIndex.js';
 import {
@@ -24,6 +22,8 @@ import {
   MIB,
 } from '../../formats/vmsnap/layout.js';
 import { encodePrefix, headBytes, recordBytes } from '../../formats/vmsnap/record.js';
+import { native } from '../../native/binding.js';
+import { errnoError, VmsnapError, wrapSystemError } from '../../native/errors.js';
 import {
   NUMBER_CHUNKS,
   NUMBER_CHUNKS_RAW,
@@ -275,7 +275,10 @@ export class CommitLine {
       this.#indexBlock,
       segment % INDEX_BLOCK_ENTRIES,
     );
-    numbers[NUMBER_OUTPUT_BLOCK_USED] = Math.max(numbers[NUMBER_OUTPUT_BLOCK_USED]!, (segment % INDEX_BLOCK_ENTRIES) + 1);
+    numbers[NUMBER_OUTPUT_BLOCK_USED] = Math.max(
+      numbers[NUMBER_OUTPUT_BLOCK_USED]!,
+      (segment % INDEX_BLOCK_ENTRIES) + 1,
+    );
     numbers[NUMBER_PAGES_DATA]! += slots[at + AT_DATA_PAGES]!;
     numbers[NUMBER_PAGES_UNIFORM]! += slots[at + AT_UNIFORM_PAGES]!;
     numbers[NUMBER_CHUNKS]! += slots[at + AT_CHUNKS]!;
@@ -317,7 +320,12 @@ export class CommitLine {
   }
 
   /** Writes a counted record at the end of the line. Under the commit lock, or after all workers are done. */
-  append(kind: number, subject: number, entryCount: number, payload: Uint8Array): { bytes: Buffer; crc: number; offset: number } {
+  append(
+    kind: number,
+    subject: number,
+    entryCount: number,
+    payload: Uint8Array,
+  ): { bytes: Buffer; crc: number; offset: number } {
     const { output } = this.#shared;
     const offset = this.#numbers[NUMBER_OUTPUT_OFFSET]!;
     const record = encodeCountedRecord(
@@ -339,7 +347,12 @@ export class CommitLine {
   }
 
   /** Places and writes a record that stands whole, its prefix excepted, in `bytes`. After all workers are done. */
-  appendPrefixed(kind: number, subject: number, lengths: { tablesBytes: number; payloadBytes: number; tablesCrc: number }, bytes: Buffer): number {
+  appendPrefixed(
+    kind: number,
+    subject: number,
+    lengths: { tablesBytes: number; payloadBytes: number; tablesCrc: number },
+    bytes: Buffer,
+  ): number {
     const { output } = this.#shared;
     const offset = this.#numbers[NUMBER_OUTPUT_OFFSET]!;
     const crc = encodePrefix(
@@ -396,7 +409,6 @@ export class CommitLine {
     }
     return list;
   }
-
 }
 
 /** Writes all of `bytes[0..length)` at `offset` of a file. */

@@ -165,7 +165,8 @@ class Member {
     this.#tail = Buffer.concat([this.#tail, bytes.subarray(-TRAILER_BYTES)]).subarray(-TRAILER_BYTES);
     this.#inflate.push(bytes, zlibSync.Z_SYNC_FLUSH);
     const { err, msg, result } = this.#inflate;
-    if (err < 0 && err !== zlibSync.Z_BUF_ERROR) throw this.#fail(`is no sound gzip file: ${msg ?? `zlib error ${err}`}`);
+    if (err < 0 && err !== zlibSync.Z_BUF_ERROR)
+      throw this.#fail(`is no sound gzip file: ${msg ?? `zlib error ${err}`}`);
     const out = result as Buffer | null;
     if (out !== null && out.length > 0) {
       this.#crc = crc32(out, this.#crc);

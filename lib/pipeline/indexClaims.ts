@@ -4,8 +4,8 @@
  * index whatever the size of the image.
  */
 import type { Geometry } from '../../formats/vmsnap/geometry.js';
-import { decodeIndexEntry, type IndexEntry } from '../../formats/vmsnap/imageIndex.js';
 import { type ImageHead, readIndexBlock } from '../../formats/vmsnap/imageFile.js';
+import { decodeIndexEntry, type IndexEntry } from '../../formats/vmsnap/imageIndex.js';
 import { INDEX_BLOCK_ENTRIES } from '../../formats/vmsnap/layout.js';
 import { asBuffer } from './commitLine.js';
 import { NUMBER_INPUT_BLOCK, NUMBER_INPUT_OFFSET, NUMBER_NEXT_SEGMENT, NUMBER_NEXT_SEQUENCE } from './control.js';
@@ -63,7 +63,8 @@ export class IndexClaims {
       const selection = this.#job.selection[region.number];
       const first = region.firstSegment + firstSegment(selection, this.#geometry.segmentSize);
       if (selection !== undefined && segment < first) segment = first;
-      if (selection !== undefined && segment < region.firstSegment + endSegment(selection, this.#geometry.segmentSize)) return segment;
+      if (selection !== undefined && segment < region.firstSegment + endSegment(selection, this.#geometry.segmentSize))
+        return segment;
       segment = region.firstSegment + region.segmentCount;
     }
     return undefined;
@@ -97,7 +98,14 @@ export class IndexClaims {
     if (numbers[NUMBER_INPUT_BLOCK] === block + 1) return;
     const list = this.#job.indexList!;
     const place = { offset: list[block * 2]!, prefixCrc: list[block * 2 + 1]! };
-    const loaded = readIndexBlock(this.#job.image, this.#head, block, place, this.#geometry.segmentCount, this.#job.image.recordsEnd);
+    const loaded = readIndexBlock(
+      this.#job.image,
+      this.#head,
+      block,
+      place,
+      this.#geometry.segmentCount,
+      this.#job.image.recordsEnd,
+    );
     if (loaded !== undefined) this.#block.set(loaded.entries);
     numbers[NUMBER_INPUT_OFFSET] = loaded?.entriesAt ?? 0;
     numbers[NUMBER_INPUT_BLOCK] = block + 1;

@@ -2,11 +2,12 @@
  * One worker of a load or a verify: claims a segment record, reads, checks and decodes it, and hands its pages to the
  * sink. Leaf digests are added up on the way, in any order, because the digest is a sum.
  */
+
+import { corrupt } from '../../formats/vmsnap/corrupt.js';
 import { Geometry } from '../../formats/vmsnap/geometry.js';
 import { decodeHeader } from '../../formats/vmsnap/header.js';
 import { decodeHead, type ImageHead, readExactly, readIndexBlock } from '../../formats/vmsnap/imageFile.js';
 import { decodeIndexEntry, type IndexEntry } from '../../formats/vmsnap/imageIndex.js';
-import { corrupt } from '../../formats/vmsnap/corrupt.js';
 import {
   HEADER_BYTES,
   INDEX_BLOCK_ENTRIES,
@@ -57,10 +58,13 @@ class ReadWorker {
     this.#decoder = new SegmentDecoder(this.#geometry, start.codec, image.path);
     this.#stats = statsOf(job.control, job.worker);
     this.#sink = new Sink(job.sink, job.selection, this.#geometry, job.control, this.#stats);
-    const note = (structure: string, error: VmsnapError, segment?: number) => this.#noteFinding(structure, error, segment);
+    const note = (structure: string, error: VmsnapError, segment?: number) =>
+      this.#noteFinding(structure, error, segment);
     this.#indexClaims = job.order === 'index' ? new IndexClaims(job, this.#head, this.#geometry) : undefined;
     this.#walkClaims =
-      job.order === 'walk' ? new WalkClaims(job, this.#head, this.#geometry, this.#decoder, this.#stats, note) : undefined;
+      job.order === 'walk'
+        ? new WalkClaims(job, this.#head, this.#geometry, this.#decoder, this.#stats, note)
+        : undefined;
     this.#record = Buffer.alloc(recordMaxBytes(this.#geometry, this.#head.header.alignmentBytes));
     this.#sums = new BigUint64Array(2 * job.regionSizes.length);
   }
@@ -124,7 +128,10 @@ class ReadWorker {
   #readIndexed(segment: number, entry: IndexEntry): Buffer {
     const { image } = this.#job;
     const { alignmentBytes } = this.#head.header;
-    const length = recordBytes({ tablesBytes: entry.headBytes - PREFIX_BYTES, payloadBytes: entry.payloadBytes }, alignmentBytes);
+    const length = recordBytes(
+      { tablesBytes: entry.headBytes - PREFIX_BYTES, payloadBytes: entry.payloadBytes },
+      alignmentBytes,
+    );
     if (length > this.#record.length || entry.offset + length > image.recordsEnd) {
       throw corrupt(image.path, entry.offset, `index: the record of segment ${segment} has no place in the file`);
     }
@@ -163,16 +170,31 @@ class ReadWorker {
       this.#indexBlock = undefined;
       this.#indexBlock = readIndexBlock(image, this.#head, block, place, this.#geometry.segmentCount, image.recordsEnd);
     }
-    if (this.#indexBlock === undefined) throw corrupt(this.#job.image.path, prefix.offset, `index: segment ${segment} has a record that it does not name`);
+    if (this.#indexBlock === undefined)
+      throw corrupt(
+        this.#job.image.path,
+        prefix.offset,
+        `index: segment ${segment} has a record that it does not name`,
+      );
     const slot = segment % INDEX_BLOCK_ENTRIES;
     const entry = decodeIndexEntry(this.#indexBlock.entries, slot, this.#job.image.path, this.#indexBlock.entriesAt);
     if (!matchesEntry(prefix, segment, entry) || entry.offset !== prefix.offset) {
-      throw corrupt(this.#job.image.path, this.#indexBlock.entriesAt + slot * INDEX_ENTRY_BYTES, `index entry of segment ${segment} does not name its record`);
+      throw corrupt(
+        this.#job.image.path,
+        this.#indexBlock.entriesAt + slot * INDEX_ENTRY_BYTES,
+        `index entry of segment ${segment} does not name its record`,
+      );
     }
     return entry;
   }
 
-  #takeRecord(sequence: number, segment: number, prefix: RecordPrefix, record: Buffer, entry: IndexEntry | undefined): void {
+  #takeRecord(
+    sequence: number,
+    segment: number,
+    prefix: RecordPrefix,
+    record: Buffer,
+    entry: IndexEntry | undefined,
+  ): void {
     const openEnded = this.#job.openEnded && segment >= this.#geometry.regions.at(-1)!.firstSegment;
     const place = this.#geometry.placeOf(segment);
     const pageCount = openEnded ? undefined : place.sizeBytes / this.#geometry.pageSize;
@@ -185,7 +207,12 @@ class ReadWorker {
     this.#sink.writeSegment(sequence, sized, { states, data, words, dataPages: tables.dataPages });
   }
 
-  #takePayload(prefix: RecordPrefix, record: Buffer, tables: SegmentTables, place: { region: number; regionOffset: number }): void {
+  #takePayload(
+    prefix: RecordPrefix,
+    record: Buffer,
+    tables: SegmentTables,
+    place: { region: number; regionOffset: number },
+  ): void {
     this.#decoder.decodePayload(record, prefix, tables, (damage) => {
       this.#noteFinding(damage.structure, damage.error, prefix.subject, damage.ranges);
     });
@@ -198,7 +225,8 @@ class ReadWorker {
   #noteFinding(structure: string, error: VmsnapError, segment?: number, ranges?: WorkerFinding['ranges']): void {
     if (!this.#job.collect) throw error;
     this.#findingCount++;
-    if (this.#findings.length < FINDINGS_MAX) this.#findings.push({ structure, error: error.toPlain(), segment, ranges });
+    if (this.#findings.length < FINDINGS_MAX)
+      this.#findings.push({ structure, error: error.toPlain(), segment, ranges });
   }
 }
 
@@ -221,12 +249,19 @@ function entryMismatch(path: string, segment: number, offset: number): VmsnapErr
   return corrupt(path, offset, `this is not the record of segment ${segment} that the index names`);
 }
 
-function requireCounts(tables: SegmentTables, entry: IndexEntry, segment: number, prefix: RecordPrefix, path: string): void {
+function requireCounts(
+  tables: SegmentTables,
+  entry: IndexEntry,
+  segment: number,
+  prefix: RecordPrefix,
+  path: string,
+): void {
   const equal =
     tables.dataPages === entry.dataPages &&
     tables.uniformPages === entry.uniformPages &&
     entry.referencePages + entry.sameAsBasePages + entry.absentPages === 0;
-  if (!equal) throw corrupt(path, prefix.offset, `index entry of segment ${segment} has other page counts than its record`);
+  if (!equal)
+    throw corrupt(path, prefix.offset, `index entry of segment ${segment} has other page counts than its record`);
 }
 
 /** The head's bytes come through a message; everything else about it is derived again. */

@@ -31,12 +31,12 @@ import {
   NUMBER_INPUT_STATE,
   NUMBER_NEXT_SEGMENT,
   NUMBER_NEXT_SEQUENCE,
+  type SharedControl,
   STAT_DATA_BYTES,
   STAT_DONE_BYTES,
   STAT_HOLE_BYTES,
   STAT_IMAGE_BYTES,
   STAT_READ_BYTES,
-  type SharedControl,
   statsOf,
   WORD_ABORT,
   WORD_CLAIM_LOCK,
@@ -138,7 +138,10 @@ class SaveWorker {
     this.#sums = new BigUint64Array(2 * job.regionSizes.length);
     this.#stats = statsOf(this.#control, job.worker);
     this.#input = job.source.kind === 'stream' ? new Uint8Array(segmentSize) : undefined;
-    this.#free = Array.from({ length: OUTPUT_BUFFERS_PER_WORKER }, (_, i) => job.worker * OUTPUT_BUFFERS_PER_WORKER + i);
+    this.#free = Array.from(
+      { length: OUTPUT_BUFFERS_PER_WORKER },
+      (_, i) => job.worker * OUTPUT_BUFFERS_PER_WORKER + i,
+    );
     this.#buffers = new Map(this.#free.map((number) => [number, asBuffer(commit.buffers[number]!)]));
   }
 
@@ -183,7 +186,8 @@ class SaveWorker {
         return this.#numbered(segment);
       }
       const region = this.#geometry.regions[place.region]!;
-      const skipTo = data === extent.fileOffset + extent.lengthBytes ? region.firstSegment + region.segmentCount : segment + hole;
+      const skipTo =
+        data === extent.fileOffset + extent.lengthBytes ? region.firstSegment + region.segmentCount : segment + hole;
       this.#skipHole(segment, skipTo);
       segment = skipTo;
     }
@@ -219,10 +223,12 @@ class SaveWorker {
     if (got === wanted) return claim;
     numbers[NUMBER_INPUT_STATE] = 1;
     const lastRegion = this.#job.regionSizes.length - 1;
-    const total = this.#geometry.regions.slice(0, claim.region).reduce((sum, r) => sum + r.sizeBytes, 0) + claim.regionOffset + got;
+    const total =
+      this.#geometry.regions.slice(0, claim.region).reduce((sum, r) => sum + r.sizeBytes, 0) + claim.regionOffset + got;
     if (!source.openEnded || claim.region !== lastRegion) throw this.#shortStream(source, total);
     if (got % this.#geometry.pageSize !== 0) throw notWholePages(source.path, total, this.#geometry.pageSize);
-    if (total === 0) throw new VmsnapError('USAGE', `${source.path} is empty: there is no memory to save`, { path: source.path });
+    if (total === 0)
+      throw new VmsnapError('USAGE', `${source.path} is empty: there is no memory to save`, { path: source.path });
     if (got === 0) {
       // The stream ended at a segment boundary: the claim was for nothing.
       numbers[NUMBER_NEXT_SEQUENCE] = claim.sequence;
@@ -235,10 +241,14 @@ class SaveWorker {
     this.#control.numbers[NUMBER_INPUT_STATE] = 1;
     const extra = new Uint8Array(1);
     if (this.#readStream(source, extra, 1) === 0) return undefined;
-    throw new VmsnapError('USAGE', `${source.path} goes on after the ${this.#geometry.totalBytes} bytes that the regions take`, {
-      path: source.path,
-      hint: 'check the sizes of --region',
-    });
+    throw new VmsnapError(
+      'USAGE',
+      `${source.path} goes on after the ${this.#geometry.totalBytes} bytes that the regions take`,
+      {
+        path: source.path,
+        hint: 'check the sizes of --region',
+      },
+    );
   }
 
   #readStream(source: { fd: number; path: string }, into: Uint8Array, length: number): number {
@@ -371,11 +381,15 @@ function isCached(fd: number, offset: number, length: number): boolean {
 }
 
 export function sourceTruncated(path: string, offset: number): VmsnapError {
-  return new VmsnapError('SOURCE_CHANGED', `${path} became shorter while it was read: it ends at or before offset ${offset}`, {
-    path,
-    offset,
-    hint: 'nothing was saved; pause the machine, or stop what truncates the file, and save again',
-  });
+  return new VmsnapError(
+    'SOURCE_CHANGED',
+    `${path} became shorter while it was read: it ends at or before offset ${offset}`,
+    {
+      path,
+      offset,
+      hint: 'nothing was saved; pause the machine, or stop what truncates the file, and save again',
+    },
+  );
 }
 
 export function notWholePages(path: string, sizeBytes: number, pageSize: number): VmsnapError {

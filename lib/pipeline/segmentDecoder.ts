@@ -32,7 +32,6 @@ export class SegmentDecoder {
   readonly #codec: ChunkCodec;
   readonly #path: string;
 
-
   constructor(geometry: Geometry, codec: CodecSettings, path: string) {
     this.#geometry = geometry;
     this.#codec = createCodec(codec);
@@ -53,7 +52,8 @@ export class SegmentDecoder {
   /** Decompresses chunk `i` from its stored bytes into `out`. @returns what is wrong, or undefined. */
   decodeChunk(stored: Buffer, crc: number, out: Uint8Array): string | undefined {
     if (native.crc32c(stored, 0, stored.length, 0) !== crc) return 'checksum does not match';
-    if (stored.length > out.length || stored.length === 0) return `stored length ${stored.length} for ${out.length} bytes`;
+    if (stored.length > out.length || stored.length === 0)
+      return `stored length ${stored.length} for ${out.length} bytes`;
     if (stored.length < out.length) return this.#codec.decompress(stored, out);
     out.set(stored);
     return undefined;
@@ -120,5 +120,4 @@ export class SegmentDecoder {
     }
     return ranges;
   }
-
 }

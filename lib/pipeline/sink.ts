@@ -11,9 +11,9 @@ import { writeAt } from './commitLine.js';
 import {
   isAborted,
   NUMBER_LAST_REGION_BYTES,
+  type SharedControl,
   STAT_DATA_BYTES,
   STAT_DONE_BYTES,
-  type SharedControl,
   WORD_ABORT,
   WORD_TURN,
 } from './control.js';
@@ -76,7 +76,8 @@ export class Sink {
     const part = this.#wanted({ ...first, sizeBytes });
     if (part !== undefined && this.wantsZeros) {
       const length = part.to - part.from;
-      if (this.#sink.kind === 'file') this.#check(native.zeroRange(this.#sink.fd, part.target, length, this.#sink.punch), part.target);
+      if (this.#sink.kind === 'file')
+        this.#check(native.zeroRange(this.#sink.fd, part.target, length, this.#sink.punch), part.target);
       else this.#streamZeros(sequence, length);
     }
     if (endsTurn) this.#endTurn(sequence);
@@ -104,14 +105,29 @@ export class Sink {
     const { pageSize } = this.#geometry;
     const pages = place.sizeBytes / pageSize;
     const { states, data, words } = segment;
-    this.#check(native.writeSegment(sink.fd, target, states, pages, pageSize, data, words, zeroMode, this.#failedAt), this.#failedAt[0]!);
+    this.#check(
+      native.writeSegment(sink.fd, target, states, pages, pageSize, data, words, zeroMode, this.#failedAt),
+      this.#failedAt[0]!,
+    );
   }
 
   /** A part of a segment, or a stream: expanded first, then written as plain bytes. */
-  #writeBytes(sequence: number, part: { from: number; to: number; target: number }, place: SegmentPlace, segment: DecodedSegment): void {
+  #writeBytes(
+    sequence: number,
+    part: { from: number; to: number; target: number },
+    place: SegmentPlace,
+    segment: DecodedSegment,
+  ): void {
     this.#expanded ??= new Uint8Array(this.#geometry.segmentSize);
     const { pageSize } = this.#geometry;
-    native.expandSegment(segment.states, place.sizeBytes / pageSize, pageSize, segment.data, segment.words, this.#expanded);
+    native.expandSegment(
+      segment.states,
+      place.sizeBytes / pageSize,
+      pageSize,
+      segment.data,
+      segment.words,
+      this.#expanded,
+    );
     const bytes = this.#expanded.subarray(part.from - place.regionOffset, part.to - place.regionOffset);
     if (this.#sink.kind === 'file') {
       writeAt(this.#sink, bytes, bytes.length, part.target);

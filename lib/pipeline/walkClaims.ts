@@ -5,8 +5,9 @@
  * Segments between two segment records are zero, as the later one proves by naming the earlier. In a file the walk
  * gets past a damaged record: it looks for the next prefix that is sound and was written for the place where it stands.
  */
+
+import { attachmentChunkRawBytes, decodeAttachmentTables } from '../../formats/vmsnap/attachmentRecord.js';
 import { corrupt } from '../../formats/vmsnap/corrupt.js';
-import { decodeAttachmentTables, attachmentChunkRawBytes } from '../../formats/vmsnap/attachmentRecord.js';
 import { decodeCountedRecord } from '../../formats/vmsnap/countedRecord.js';
 import type { Geometry } from '../../formats/vmsnap/geometry.js';
 import { isZero } from '../../formats/vmsnap/header.js';
@@ -24,7 +25,14 @@ import {
   PREFIX_BYTES,
 } from '../../formats/vmsnap/layout.js';
 import { decodeEndManifest, imageGeometry } from '../../formats/vmsnap/manifest.js';
-import { checkTables, decodePrefix, headBytes, kindName, type RecordPrefix, recordBytes } from '../../formats/vmsnap/record.js';
+import {
+  checkTables,
+  decodePrefix,
+  headBytes,
+  kindName,
+  type RecordPrefix,
+  recordBytes,
+} from '../../formats/vmsnap/record.js';
 import { segmentTablesMaxBytes } from '../../formats/vmsnap/segmentRecord.js';
 import { native } from '../../native/binding.js';
 import { errnoError, VmsnapError } from '../../native/errors.js';
@@ -159,9 +167,15 @@ export class WalkClaims {
     const previous = this.#numbers[NUMBER_INPUT_PREVIOUS_SEGMENT]!;
     // After damage the record before is not known; -1 stands for that.
     if (chain >= 0 && prefix.chain !== chain) {
-      this.#noteDamage(kindName(prefix.kind), corrupt(path, prefix.offset, `${kindName(prefix.kind)} record does not follow the one before it`));
+      this.#noteDamage(
+        kindName(prefix.kind),
+        corrupt(path, prefix.offset, `${kindName(prefix.kind)} record does not follow the one before it`),
+      );
     } else if (chain >= 0 && prefix.previousSegment !== previous) {
-      this.#noteDamage(kindName(prefix.kind), corrupt(path, prefix.offset, `a segment record is missing before this ${kindName(prefix.kind)}`));
+      this.#noteDamage(
+        kindName(prefix.kind),
+        corrupt(path, prefix.offset, `a segment record is missing before this ${kindName(prefix.kind)}`),
+      );
     }
   }
 
@@ -171,9 +185,11 @@ export class WalkClaims {
     const previous = this.#numbers[NUMBER_INPUT_PREVIOUS_SEGMENT]!;
     const { alignmentBytes } = this.#head.header;
     const fits =
-      prefix.tablesBytes <= segmentTablesMaxBytes(this.#geometry, alignmentBytes) && prefix.payloadBytes <= this.#geometry.segmentSize;
+      prefix.tablesBytes <= segmentTablesMaxBytes(this.#geometry, alignmentBytes) &&
+      prefix.payloadBytes <= this.#geometry.segmentSize;
     if (!fits) throw corrupt(path, prefix.offset, `segment ${segment}: record is larger than a segment can be`);
-    if (segment >= this.#geometry.segmentCount) throw corrupt(path, prefix.offset, `segment ${segment} is beyond the memory`);
+    if (segment >= this.#geometry.segmentCount)
+      throw corrupt(path, prefix.offset, `segment ${segment} is beyond the memory`);
     if (segment <= previous) throw corrupt(path, prefix.offset, `segment ${segment} stands after segment ${previous}`);
     const record = this.#job.image.isStream ? this.#readRecord(prefix, into) : undefined;
     this.#numbers[NUMBER_INPUT_PREVIOUS_SEGMENT] = segment;
@@ -231,7 +247,8 @@ export class WalkClaims {
     const geometry = imageGeometry(this.#head.start, decodeEndManifest(payload, this.#head.start, path, prefix.offset));
     this.#numbers[NUMBER_LAST_REGION_BYTES] = geometry.regions.at(-1)!.sizeBytes;
     const segment = this.#numbers[NUMBER_INPUT_PREVIOUS_SEGMENT]! + 1;
-    if (segment > geometry.segmentCount) throw corrupt(path, prefix.offset, 'end manifest: there are records of segments beyond the memory');
+    if (segment > geometry.segmentCount)
+      throw corrupt(path, prefix.offset, 'end manifest: there are records of segments beyond the memory');
     const count = geometry.segmentCount - segment;
     return count === 0 ? undefined : { kind: 'zero', sequence: this.#sequence(), segment, count };
   }
@@ -244,7 +261,8 @@ export class WalkClaims {
     const got = this.#read(offset, bytes);
     if (got < FOOTER_BYTES) this.#noteDamage('footer', corrupt(path, offset, 'truncated in the footer'));
     else this.notes.footer = { offset, bytes: bytes.subarray(0, FOOTER_BYTES) };
-    if (got > FOOTER_BYTES) this.#noteDamage('footer', corrupt(path, offset + FOOTER_BYTES, 'bytes after the end of the image'));
+    if (got > FOOTER_BYTES)
+      this.#noteDamage('footer', corrupt(path, offset + FOOTER_BYTES, 'bytes after the end of the image'));
   }
 
   #checkAttachment(prefix: RecordPrefix, record: Buffer): void {
@@ -257,13 +275,22 @@ export class WalkClaims {
       const entry = tables.chunkEntriesAt + CHUNK_ENTRY_BYTES * i;
       const storedBytes = record.readUInt32LE(entry);
       const out = Buffer.allocUnsafe(attachmentChunkRawBytes(i, tables.rawBytes));
-      const fault = this.#decoder.decodeChunk(record.subarray(at, at + storedBytes), record.readUInt32LE(entry + 4), out);
+      const fault = this.#decoder.decodeChunk(
+        record.subarray(at, at + storedBytes),
+        record.readUInt32LE(entry + 4),
+        out,
+      );
       if (fault !== undefined) {
-        throw corrupt(path, prefix.offset + at, `attachment ${prefix.subject}, part ${tables.part}, chunk ${i}: ${fault}`);
+        throw corrupt(
+          path,
+          prefix.offset + at,
+          `attachment ${prefix.subject}, part ${tables.part}, chunk ${i}: ${fault}`,
+        );
       }
       at += storedBytes;
     }
-    if (!isZero(record, at, record.length)) throw corrupt(path, prefix.offset + at, 'padding after an attachment is not zero');
+    if (!isZero(record, at, record.length))
+      throw corrupt(path, prefix.offset + at, 'padding after an attachment is not zero');
   }
 
   /** The whole record, into `into` if that is given. Its size has been checked for segment records. */
@@ -305,11 +332,18 @@ export class WalkClaims {
     }
     this.#noteDamage(
       'record',
-      corrupt(this.#job.image.path, offset, `${next.offset - offset} bytes cannot be read; the next sound record stands at ${next.offset}`),
+      corrupt(
+        this.#job.image.path,
+        offset,
+        `${next.offset - offset} bytes cannot be read; the next sound record stands at ${next.offset}`,
+      ),
     );
     this.#numbers[NUMBER_INPUT_OFFSET] = next.offset;
     this.#numbers[NUMBER_INPUT_CHAIN] = -1;
-    this.#numbers[NUMBER_INPUT_PREVIOUS_SEGMENT] = Math.max(next.previousSegment, this.#numbers[NUMBER_INPUT_PREVIOUS_SEGMENT]!);
+    this.#numbers[NUMBER_INPUT_PREVIOUS_SEGMENT] = Math.max(
+      next.previousSegment,
+      this.#numbers[NUMBER_INPUT_PREVIOUS_SEGMENT]!,
+    );
   }
 
   #findPrefix(from: number): RecordPrefix | undefined {

@@ -21,7 +21,10 @@ int try_lock(int fd) {
 
 int rename_no_replace(const char* from, const char* to) {
   if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0) return 0;
-  if (errno != EINVAL && errno != ENOSYS) return -errno;
+  return errno == EINVAL || errno == ENOSYS ? rename_by_link(from, to) : -errno;
+}
+
+int rename_by_link(const char* from, const char* to) {
   if (link(from, to) != 0) return -errno;
   return unlink(from) == 0 ? 0 : -errno;
 }

@@ -10,6 +10,8 @@ int try_lock(int fd);
 
 /// Renames unless `to` exists (-EEXIST). Where the file system knows no such rename: link, then unlink.
 int rename_no_replace(const char* from, const char* to);
+/// The second way alone. If it fails half-way both names are there.
+int rename_by_link(const char* from, const char* to);
 
 /// Size of a block device in bytes, or a negative errno.
 int64_t block_device_bytes(int fd);

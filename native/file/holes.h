@@ -2,6 +2,8 @@
 //
 // A hole answer is trusted only from a file system that gives sensible ones: on any other (block and character devices,
 // /proc, file systems without SEEK_DATA) everything counts as data, and reading it says what is wrong.
+//
+// Asking moves the current position of the open file (lseek), so whoever reads it otherwise gives positions of his own.
 #pragma once
 
 #include <cstdint>

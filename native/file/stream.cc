@@ -42,59 +42,74 @@ int wait_ready(int fd, short events, const int32_t* abort) {
   }
 }
 
-/// One way to write: returns the bytes taken or a negative errno; -EAGAIN if there was no room.
+/// Moves bytes to a stream in the way that fits its kind.
 class StreamSink {
  public:
+  explicit StreamSink(PipeWay first_way) : pipe_way_(first_way) {}
+
   /// Returns 0 or a negative errno.
   int open(int fd) {
     struct stat status;
     if (fstat(fd, &status) != 0) return -errno;
     fd_ = fd;
+    const int flags = fcntl(fd, F_GETFL);
     if (S_ISREG(status.st_mode) || S_ISBLK(status.st_mode)) {
-      way_ = Way::kFile;
+      kind_ = Kind::kFile;
     } else if (S_ISSOCK(status.st_mode)) {
-      way_ = Way::kSocket;
-    } else if (const int flags = fcntl(fd, F_GETFL); flags >= 0 && (flags & O_NONBLOCK) != 0) {
-      way_ = Way::kNonBlocking;
+      kind_ = Kind::kSocket;
+    } else if (flags >= 0 && (flags & O_NONBLOCK) != 0) {
+      kind_ = Kind::kNonBlocking;
     } else {
-      way_ = S_ISFIFO(status.st_mode) ? Way::kNoWait : Way::kSmall;
+      kind_ = S_ISFIFO(status.st_mode) ? Kind::kPipe : Kind::kOther;
     }
     return 0;
   }
 
-  bool waits_in_poll() const { return way_ != Way::kFile; }
+  bool waits_in_poll() const { return kind_ != Kind::kFile; }
 
+  /// Returns the bytes taken or a negative errno; -EAGAIN if there was no room.
   ssize_t write(const uint8_t* bytes, size_t size_bytes) {
-    switch (way_) {
-      case Way::kFile:
+    switch (kind_) {
+      case Kind::kFile:
         return checked(::write(fd_, bytes, std::min(size_bytes, kFileWriteBytes)));
-      case Way::kSocket:
+      case Kind::kSocket:
         return checked(send(fd_, bytes, size_bytes, MSG_DONTWAIT | MSG_NOSIGNAL));
-      case Way::kNonBlocking:
-        return checked(::write(reopened_.is_open() ? reopened_.get() : fd_, bytes, size_bytes));
-      case Way::kNoWait:
-        return write_no_wait(bytes, size_bytes);
-      case Way::kSmall:
+      case Kind::kNonBlocking:
+        return checked(::write(fd_, bytes, size_bytes));
+      case Kind::kPipe:
+        return write_pipe(bytes, size_bytes);
+      case Kind::kOther:
         break;
     }
-    return checked(::write(fd_, bytes, std::min<size_t>(size_bytes, PIPE_BUF)));
+    return write_small(bytes, size_bytes);
   }
 
  private:
-  enum class Way : uint8_t { kFile, kSocket, kNonBlocking, kNoWait, kSmall };
+  enum class Kind : uint8_t { kFile, kSocket, kNonBlocking, kPipe, kOther };
 
   static ssize_t checked(ssize_t result) { return result < 0 ? -errno : result; }
 
-  ssize_t write_no_wait(const uint8_t* bytes, size_t size_bytes) {
-    const iovec piece = {.iov_base = const_cast<uint8_t*>(bytes), .iov_len = size_bytes};
-    const ssize_t wrote = checked(pwritev2(fd_, &piece, 1, -1, RWF_NOWAIT));
-    if (wrote != -EOPNOTSUPP && wrote != -EINVAL && wrote != -ENOSYS && wrote != -ESPIPE) return wrote;
-    way_ = reopened_.reopen(fd_, O_WRONLY | O_NONBLOCK) ? Way::kNonBlocking : Way::kSmall;
-    return write(bytes, size_bytes);
+  ssize_t write_small(const uint8_t* bytes, size_t size_bytes) {
+    return checked(::write(fd_, bytes, std::min<size_t>(size_bytes, PIPE_BUF)));
+  }
+
+  ssize_t write_pipe(const uint8_t* bytes, size_t size_bytes) {
+    if (pipe_way_ == PipeWay::kNoWait) {
+      const iovec piece = {.iov_base = const_cast<uint8_t*>(bytes), .iov_len = size_bytes};
+      const ssize_t wrote = checked(pwritev2(fd_, &piece, 1, -1, RWF_NOWAIT));
+      if (wrote != -EOPNOTSUPP && wrote != -EINVAL && wrote != -ENOSYS && wrote != -ESPIPE) return wrote;
+      pipe_way_ = PipeWay::kReopened;
+    }
+    if (pipe_way_ == PipeWay::kReopened && !reopened_.is_open() && !reopened_.reopen(fd_, O_WRONLY | O_NONBLOCK)) {
+      pipe_way_ = PipeWay::kSmall;
+    }
+    if (pipe_way_ == PipeWay::kSmall) return write_small(bytes, size_bytes);
+    return checked(::write(reopened_.get(), bytes, size_bytes));
   }
 
   int fd_ = -1;
-  Way way_ = Way::kSmall;
+  Kind kind_ = Kind::kOther;
+  PipeWay pipe_way_;
   UniqueFd reopened_;
 };
 
@@ -115,8 +130,8 @@ int64_t read_stream(int fd, uint8_t* bytes, size_t size_bytes, const int32_t* ab
   return static_cast<int64_t>(done);
 }
 
-int write_stream(int fd, const uint8_t* bytes, size_t size_bytes, const int32_t* abort) {
-  StreamSink sink;
+int write_stream(int fd, const uint8_t* bytes, size_t size_bytes, const int32_t* abort, PipeWay first_way) {
+  StreamSink sink(first_way);
   if (const int status = sink.open(fd); status != 0) return status;
   while (size_bytes > 0) {
     if (is_aborted(abort)) return -ECANCELED;

@@ -10,9 +10,13 @@ namespace vmsnap {
 /// every 100 ms: non-zero ends the wait with -ECANCELED. Returns the bytes read or a negative errno.
 int64_t read_stream(int fd, uint8_t* bytes, size_t size_bytes, const int32_t* abort);
 
+/// The ways to write to a blocking pipe without being blocked, best first (stream.cc says how they work).
+enum class PipeWay : uint8_t { kNoWait, kReopened, kSmall };
+
 /// Writes all bytes, stoppable likewise; -EPIPE if the reader is gone (SIGPIPE must be ignored). Returns 0 or a
-/// negative errno.
-int write_stream(int fd, const uint8_t* bytes, size_t size_bytes, const int32_t* abort);
+/// negative errno. `first_way` leaves out better ways, for tests.
+int write_stream(int fd, const uint8_t* bytes, size_t size_bytes, const int32_t* abort,
+                 PipeWay first_way = PipeWay::kNoWait);
 
 struct PipeEnds {
   int read_fd;

@@ -89,17 +89,19 @@ TEST(lock_is_exclusive) {
 }
 
 TEST(rename_never_replaces) {
-  for (const std::string& parent : folders_to_try()) {
-    const TempFolder folder(parent);
-    const std::string a = folder.path("a");
-    const std::string b = folder.path("b");
-    open_or_abort(a, O_WRONLY | O_CREAT);
-    CHECK_EQ(rename_no_replace(a.c_str(), b.c_str()), 0);
-    CHECK(!file_exists(a) && file_exists(b));
-    open_or_abort(a, O_WRONLY | O_CREAT);
-    CHECK_EQ(rename_no_replace(a.c_str(), b.c_str()), -EEXIST);
-    CHECK(file_exists(a) && file_exists(b));
-    CHECK_EQ(rename_no_replace(folder.path("none").c_str(), folder.path("c").c_str()), -ENOENT);
+  for (const auto rename_function : {rename_no_replace, rename_by_link}) {
+    for (const std::string& parent : folders_to_try()) {
+      const TempFolder folder(parent);
+      const std::string a = folder.path("a");
+      const std::string b = folder.path("b");
+      open_or_abort(a, O_WRONLY | O_CREAT);
+      CHECK_EQ(rename_function(a.c_str(), b.c_str()), 0);
+      CHECK(!file_exists(a) && file_exists(b));
+      open_or_abort(a, O_WRONLY | O_CREAT);
+      CHECK_EQ(rename_function(a.c_str(), b.c_str()), -EEXIST);
+      CHECK(file_exists(a) && file_exists(b));
+      CHECK_EQ(rename_function(folder.path("none").c_str(), folder.path("c").c_str()), -ENOENT);
+    }
   }
 }
 

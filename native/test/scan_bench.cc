@@ -87,9 +87,11 @@ void bench_crc(const std::vector<uint8_t>& data) {
   }
 }
 
-void bench_scan(const char* what, const std::vector<uint8_t>& memory) {
+/// Every other page stays a hole if `page_step` is two pages.
+void bench_scan(const char* what, const std::vector<uint8_t>& memory, size_t page_step = kPageBytes) {
   const UniqueFd file = temp_file();
-  write_at(file.get(), memory, 0);
+  if (ftruncate(file.get(), static_cast<off_t>(memory.size())) != 0) std::abort();
+  for (size_t at = 0; at < memory.size(); at += page_step) write_at(file.get(), {&memory[at], kPageBytes}, at);
   const SegmentScanner scanner(*find_kernel("auto"), kPageBytes);
   OutputArrays arrays(kSegmentBytes, kPageBytes);
   const double speed = best_gb_per_second(memory.size(), [&] {
@@ -102,7 +104,7 @@ void bench_scan(const char* what, const std::vector<uint8_t>& memory) {
   std::printf("scan of a cached file, %-8s %6.1f\n", what, speed);
 }
 
-void bench_pipe(const std::vector<uint8_t>& data, size_t capacity_bytes) {
+void bench_pipe(const std::vector<uint8_t>& data, size_t capacity_bytes, const char* what, PipeWay way) {
   const int32_t go_on = 0;
   const size_t size_bytes = size_t{256} << 20;
   const double speed = best_gb_per_second(size_bytes, [&] {
@@ -112,7 +114,7 @@ void bench_pipe(const std::vector<uint8_t>& data, size_t capacity_bytes) {
     UniqueFd write_end(ends.write_fd);
     std::thread writer([&] {
       for (size_t at = 0; at < size_bytes; at += 4 << 20) {
-        g_sink = g_sink + static_cast<uint64_t>(write_stream(write_end.get(), data.data() + at, 4 << 20, &go_on));
+        g_sink = g_sink + static_cast<uint64_t>(write_stream(write_end.get(), data.data() + at, 4 << 20, &go_on, way));
       }
     });
     std::vector<uint8_t> got(1 << 20);
@@ -121,7 +123,7 @@ void bench_pipe(const std::vector<uint8_t>& data, size_t capacity_bytes) {
     }
     writer.join();
   });
-  std::printf("pipe of %4zu KiB, 2 threads          %6.1f\n", capacity_bytes >> 10, speed);
+  std::printf("pipe of %4zu KiB, %-10s          %6.1f\n", capacity_bytes >> 10, what, speed);
 }
 
 }  // namespace
@@ -140,6 +142,10 @@ int main() {
     if (random.below(2) == 0) std::fill_n(mixed.begin() + static_cast<ptrdiff_t>(at), kPageBytes, uint8_t{0});
   }
   bench_scan("mixed", mixed);
-  bench_pipe(data, 64 << 10);
-  bench_pipe(data, 1 << 20);
+  bench_scan("holes", data, 2 * kPageBytes);
+  for (const size_t capacity_bytes : {size_t{64} << 10, size_t{1} << 20}) {
+    bench_pipe(data, capacity_bytes, "no wait", PipeWay::kNoWait);
+    bench_pipe(data, capacity_bytes, "reopened", PipeWay::kReopened);
+    bench_pipe(data, capacity_bytes, "small", PipeWay::kSmall);
+  }
 }

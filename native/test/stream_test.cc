@@ -20,6 +20,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr int32_t kGoOn = 0;
+constexpr PipeWay kPipeWays[] = {PipeWay::kNoWait, PipeWay::kReopened, PipeWay::kSmall};
 
 struct Ends {
   UniqueFd read;
@@ -32,12 +33,12 @@ Ends make_pipe(size_t capacity_bytes) {
   return {UniqueFd(ends.read_fd), UniqueFd(ends.write_fd)};
 }
 
-void check_transfer(Ends ends) {
+void check_transfer(Ends ends, PipeWay way = PipeWay::kNoWait) {
   const std::vector<uint8_t> sent = Random(18).bytes(3'000'001);
   std::vector<uint8_t> got(sent.size() + 100);
   std::thread writer([&] {
-    CHECK_EQ(write_stream(ends.write.get(), sent.data(), 1'000'000, &kGoOn), 0);
-    CHECK_EQ(write_stream(ends.write.get(), sent.data() + 1'000'000, sent.size() - 1'000'000, &kGoOn), 0);
+    CHECK_EQ(write_stream(ends.write.get(), sent.data(), 1'000'000, &kGoOn, way), 0);
+    CHECK_EQ(write_stream(ends.write.get(), sent.data() + 1'000'000, sent.size() - 1'000'000, &kGoOn, way), 0);
     ends.write = UniqueFd();
   });
   CHECK_EQ(read_stream(ends.read.get(), got.data(), 10, &kGoOn), 10);
@@ -65,9 +66,11 @@ void check_stops(Wait&& wait) {
 }  // namespace
 
 TEST(stream_through_pipes) {
-  check_transfer(make_pipe(0));
-  check_transfer(make_pipe(4096));
-  check_transfer(make_pipe(1 << 20));
+  for (const PipeWay way : kPipeWays) {
+    check_transfer(make_pipe(0), way);
+    check_transfer(make_pipe(4096), way);
+    check_transfer(make_pipe(1 << 20), way);
+  }
 }
 
 TEST(stream_through_a_named_fifo) {
@@ -117,11 +120,13 @@ TEST(stream_writer_leaves_the_blocking_flag_alone) {
 
 TEST(stream_writer_can_be_stopped_while_the_reader_sleeps) {
   const std::vector<uint8_t> much(4 << 20);
-  const auto write_much = [&](int fd) {
-    return [&, fd](const int32_t* abort) { return write_stream(fd, much.data(), much.size(), abort); };
+  const auto write_much = [&](int fd, PipeWay way = PipeWay::kNoWait) {
+    return [&, fd, way](const int32_t* abort) { return write_stream(fd, much.data(), much.size(), abort, way); };
   };
-  const Ends ends = make_pipe(65536);
-  check_stops(write_much(ends.write.get()));
+  for (const PipeWay way : kPipeWays) {
+    const Ends ends = make_pipe(65536);
+    check_stops(write_much(ends.write.get(), way));
+  }
   int fds[2];
   CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
   const Ends sockets = {UniqueFd(fds[0]), UniqueFd(fds[1])};
@@ -145,9 +150,11 @@ TEST(stream_reader_can_be_stopped_while_it_waits) {
 
 TEST(stream_tells_a_reader_that_has_gone) {
   const std::vector<uint8_t> much(1 << 20);
-  Ends ends = make_pipe(65536);
-  ends.read = UniqueFd();
-  CHECK_EQ(write_stream(ends.write.get(), much.data(), much.size(), &kGoOn), -EPIPE);
+  for (const PipeWay way : kPipeWays) {
+    Ends ends = make_pipe(65536);
+    ends.read = UniqueFd();
+    CHECK_EQ(write_stream(ends.write.get(), much.data(), much.size(), &kGoOn, way), -EPIPE);
+  }
   Ends later = make_pipe(65536);
   std::thread closer([&] {
     std::this_thread::sleep_for(std::chrono::milliseconds(50));

@@ -15,6 +15,8 @@ export interface CliOptions {
   readonly cwd?: string;
   readonly env?: Readonly<Record<string, string>>;
   readonly input?: Buffer;
+  /** Standard input is a pipe that does not end. */
+  readonly keepStdinOpen?: boolean;
   /** Words in front of the command, such as `prlimit --fsize=...`. */
   readonly wrapper?: readonly string[];
   readonly spawn?: SpawnOptions;
@@ -32,13 +34,13 @@ export async function runCli(args: readonly string[], options: CliOptions = {}):
   const child = spawn(command!, words, {
     cwd: options.cwd,
     env: cleanEnvironment(options.env),
-    stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
+    stdio: [options.input === undefined && options.keepStdinOpen !== true ? 'ignore' : 'pipe', 'pipe', 'pipe'],
     ...options.spawn,
   });
   const stdout = collect(child.stdout);
   const stderr = collect(child.stderr);
   child.stdin?.on('error', () => undefined);
-  child.stdin?.end(options.input);
+  if (options.keepStdinOpen !== true) child.stdin?.end(options.input);
   options.onStart?.(child);
   const [exitCode, signal] = await new Promise<[number | null, NodeJS.Signals | null]>((resolve, reject) => {
     child.once('error', reject);

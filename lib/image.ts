@@ -1,0 +1,416 @@
+/**
+ * An open image: random reads of its memory, its map, its attachments.
+ *
+ * One page costs one index block, one record head and one chunk, each one range read; the last few of each are kept.
+ */
+import { fstatSync } from 'node:fs';
+import { attachmentChunkRawBytes, decodeAttachmentTables } from '../formats/vmsnap/attachmentRecord.js';
+import { corrupt } from '../formats/vmsnap/corrupt.js';
+import { type ImageTail, readExactly, readIndexBlock } from '../formats/vmsnap/imageFile.js';
+import { decodeIndexEntry, type IndexEntry } from '../formats/vmsnap/imageIndex.js';
+import {
+  ATTACHMENT_PART_BYTES,
+  CHUNK_ENTRY_BYTES,
+  INDEX_BLOCK_ENTRIES,
+  KIND_ATTACHMENT,
+  KIND_SEGMENT,
+  PREFIX_BYTES,
+} from '../formats/vmsnap/layout.js';
+import { checkTables, decodePrefix, headBytes, type RecordPrefix, recordBytes } from '../formats/vmsnap/record.js';
+import { chunkRawBytes, type SegmentTables, segmentTablesMaxBytes } from '../formats/vmsnap/segmentRecord.js';
+import { STATE_DATA, STATE_NAMES, STATE_UNIFORM, STATE_ZERO } from '../formats/vmsnap/stateMap.js';
+import { VmsnapError } from '../native/errors.js';
+import { type ImageInput, openImageInput, readInputTail, recordsEnd } from './imageInput.js';
+import { buildReport } from './inspect.js';
+import { LruCache } from './lruCache.js';
+import { usage } from './options.js';
+import { SegmentDecoder } from './pipeline/segmentDecoder.js';
+import type { ChunkInfo, InspectReport, MapRange } from './types.js';
+
+const HEADS_KEPT = 16;
+const CHUNKS_KEPT = 32;
+
+/** What is known of one segment after its record head was read. */
+interface SegmentHead {
+  readonly prefix: RecordPrefix;
+  readonly tables: SegmentTables;
+  readonly head: Buffer;
+  readonly states: Uint8Array;
+  readonly words: BigUint64Array;
+  /** Of each page: how many pages of its state stand before it. */
+  readonly ordinals: Uint16Array;
+  /** Offset of each chunk in the file. */
+  readonly chunkOffsets: Float64Array;
+}
+
+/** Opens an image for reading. The caller closes it. @throws VmsnapError if it is not a whole, sound image. */
+export async function openImage(path: string): Promise<Image> {
+  const input = await openImageInput(path);
+  try {
+    if (input.isStream) throw usage(`${input.path} cannot be read at random`, 'give an image file');
+    return new Image(input, readInputTail(input));
+  } catch (error) {
+    input.close();
+    throw error;
+  }
+}
+
+export class Image {
+  readonly #input: ImageInput;
+  readonly #tail: ImageTail;
+  readonly #decoder: SegmentDecoder;
+  readonly #heads = new LruCache<number, SegmentHead>(HEADS_KEPT);
+  readonly #chunks = new LruCache<string, Buffer>(CHUNKS_KEPT);
+  #block: { number: number; entries: Buffer; entriesAt: number } | undefined;
+  #open = true;
+
+  /** Use {@link openImage}. */
+  constructor(input: ImageInput, tail: ImageTail) {
+    this.#input = input;
+    this.#tail = tail;
+    this.#decoder = new SegmentDecoder(tail.geometry, input.head.start.codec, input.path);
+  }
+
+  get path(): string {
+    return this.#input.path;
+  }
+
+  get regions(): readonly { readonly name: string; readonly gpa: number; readonly sizeBytes: number }[] {
+    return this.#input.head.start.regions.map(({ name, gpa }, i) => ({
+      name,
+      gpa,
+      sizeBytes: this.#tail.geometry.regions[i]!.sizeBytes,
+    }));
+  }
+
+  get attachments(): readonly { readonly name: string; readonly sizeBytes: number }[] {
+    return this.#tail.end.attachments.map(({ name, sizeBytes }) => ({ name, sizeBytes }));
+  }
+
+  /** The same as `inspect` gives. */
+  report(): InspectReport {
+    this.#requireOpen();
+    return buildReport(this.#input, this.#tail, [], fstatSync(this.#input.fd));
+  }
+
+  /**
+   * Reads memory.
+   * @param region name of a region. @param offset bytes from its start. @param length bytes.
+   * @throws USAGE beyond the region, CORRUPT if the image is damaged there.
+   */
+  async read(region: string, offset: number, length: number): Promise<Buffer> {
+    this.#requireOpen();
+    const number = this.#regionNumber(region);
+    const { sizeBytes, firstSegment } = this.#tail.geometry.regions[number]!;
+    const sound = Number.isSafeInteger(offset) && Number.isSafeInteger(length) && offset >= 0 && length >= 0;
+    if (!sound || offset + length > sizeBytes) {
+      throw usage(`region ${region} has ${sizeBytes} bytes; ${length} from offset ${offset} on are not in it`);
+    }
+    const out = Buffer.alloc(length);
+    const { segmentSize } = this.#tail.geometry;
+    for (let at = offset; at < offset + length; ) {
+      const segment = firstSegment + Math.floor(at / segmentSize);
+      const end = Math.min(offset + length, (Math.floor(at / segmentSize) + 1) * segmentSize);
+      this.#readSegment(segment, at % segmentSize, out.subarray(at - offset, end - offset));
+      at = end;
+    }
+    return out;
+  }
+
+  #regionNumber(name: string): number {
+    const number = this.#input.head.start.regions.findIndex((region) => region.name === name);
+    if (number >= 0) return number;
+    throw new VmsnapError('NOT_FOUND', `${this.path} has no region "${name}"`, {
+      path: this.path,
+      hint: `it has ${this.#input.head.start.regions.map((region) => region.name).join(', ')}`,
+    });
+  }
+
+  /** `out` is zero already. */
+  #readSegment(segment: number, from: number, out: Buffer): void {
+    const head = this.#headOf(segment);
+    if (head === undefined) return;
+    const { pageSize } = this.#tail.geometry;
+    for (let done = 0; done < out.length; ) {
+      const page = Math.floor((from + done) / pageSize);
+      const start = (from + done) % pageSize;
+      const bytes = Math.min(pageSize - start, out.length - done);
+      this.#readPage(head, page, start, out.subarray(done, done + bytes));
+      done += bytes;
+    }
+  }
+
+  #readPage(head: SegmentHead, page: number, start: number, out: Buffer): void {
+    const { pageSize, pagesPerChunk } = this.#tail.geometry;
+    const ordinal = head.ordinals[page]!;
+    if (head.states[page] === STATE_UNIFORM) {
+      const word = Buffer.alloc(8);
+      word.writeBigUInt64LE(head.words[ordinal]!);
+      for (let i = 0; i < out.length; i++) out[i] = word[(start + i) % 8]!;
+    } else if (head.states[page] === STATE_DATA) {
+      const chunk = this.#chunk(head, Math.floor(ordinal / pagesPerChunk));
+      const at = (ordinal % pagesPerChunk) * pageSize + start;
+      chunk.copy(out, 0, at, at + out.length);
+    }
+  }
+
+  #chunk(head: SegmentHead, i: number): Buffer {
+    const { prefix, tables } = head;
+    return this.#chunks.get(`${prefix.subject}:${i}`, () => {
+      const entry = tables.chunkEntriesAt + CHUNK_ENTRY_BYTES * i;
+      const offset = head.chunkOffsets[i]!;
+      const stored = readExactly(
+        this.#input,
+        offset,
+        head.head.readUInt32LE(entry),
+        `chunk ${i} of segment ${prefix.subject}`,
+      );
+      const raw = Buffer.allocUnsafe(chunkRawBytes(i, tables.dataPages, this.#tail.geometry));
+      const fault = this.#decoder.decodeChunk(stored, head.head.readUInt32LE(entry + 4), raw);
+      if (fault !== undefined) throw corrupt(this.path, offset, `chunk ${i} of segment ${prefix.subject}: ${fault}`);
+      return raw;
+    });
+  }
+
+  #headOf(segment: number): SegmentHead | undefined {
+    const entry = this.#entryOf(segment);
+    if (entry === undefined) return undefined;
+    return this.#heads.get(segment, () => this.#readHead(segment, entry));
+  }
+
+  #readHead(segment: number, entry: IndexEntry): SegmentHead {
+    const { path } = this;
+    const { geometry } = this.#tail;
+    const { alignmentBytes } = this.#input.head.header;
+    if (entry.headBytes > PREFIX_BYTES + segmentTablesMaxBytes(geometry, alignmentBytes)) {
+      throw corrupt(path, entry.offset, `index: the record of segment ${segment} is larger than it can be`);
+    }
+    const head = readExactly(this.#input, entry.offset, entry.headBytes, `the record of segment ${segment}`);
+    const prefix = decodePrefix(head, 0, {
+      path,
+      offset: entry.offset,
+      binding: this.#input.head.binding,
+      alignmentBytes,
+    });
+    const same =
+      prefix.kind === KIND_SEGMENT &&
+      prefix.subject === segment &&
+      prefix.crc === entry.prefixCrc &&
+      headBytes(prefix) === entry.headBytes;
+    if (!same) throw corrupt(path, entry.offset, `this is not the record of segment ${segment} that the index names`);
+    const tables = this.#decoder.decodeTables(head, prefix, geometry.pagesIn(segment));
+    const states = this.#decoder.states.slice(0, tables.pageCount);
+    const words = this.#decoder.words.slice(0, tables.uniformPages);
+    return {
+      prefix,
+      tables,
+      head,
+      states,
+      words,
+      ordinals: ordinalsOf(states),
+      chunkOffsets: chunkOffsets(head, prefix, tables),
+    };
+  }
+
+  #entryOf(segment: number): IndexEntry | undefined {
+    const number = Math.floor(segment / INDEX_BLOCK_ENTRIES);
+    if (this.#block?.number !== number) {
+      const loaded = readIndexBlock(
+        this.#input,
+        this.#input.head,
+        number,
+        this.#tail.indexList[number]!,
+        this.#tail.geometry.segmentCount,
+        recordsEnd(this.#input),
+      );
+      if (loaded === undefined) return undefined;
+      this.#block = { number, ...loaded };
+    }
+    const entry = decodeIndexEntry(
+      this.#block.entries,
+      segment % INDEX_BLOCK_ENTRIES,
+      this.path,
+      this.#block.entriesAt,
+    );
+    return entry.offset === 0 ? undefined : entry;
+  }
+
+  /** Runs of pages of one state, in order, over all regions; neighbours of one state are one run. */
+  async *map(): AsyncGenerator<MapRange, void, undefined> {
+    this.#requireOpen();
+    for (const [number, region] of this.#tail.geometry.regions.entries()) {
+      const { name } = this.#input.head.start.regions[number]!;
+      let run: { offset: number; length: number; state: number } | undefined;
+      for (const next of this.#regionRuns(region.firstSegment, region.segmentCount)) {
+        if (run !== undefined && run.state === next.state) {
+          run.length += next.length;
+          continue;
+        }
+        if (run !== undefined) yield mapRange(name, run);
+        run = next;
+      }
+      if (run !== undefined) yield mapRange(name, run);
+    }
+  }
+
+  *#regionRuns(
+    firstSegment: number,
+    segmentCount: number,
+  ): Generator<{ offset: number; length: number; state: number }> {
+    const { pageSize } = this.#tail.geometry;
+    for (let segment = firstSegment; segment < firstSegment + segmentCount; segment++) {
+      const place = this.#tail.geometry.placeOf(segment);
+      const head = this.#headOf(segment);
+      if (head === undefined) {
+        yield { offset: place.regionOffset, length: place.sizeBytes, state: STATE_ZERO };
+        continue;
+      }
+      for (let page = 0; page < head.states.length; ) {
+        const state = head.states[page]!;
+        let end = page + 1;
+        while (head.states[end] === state) end++;
+        yield { offset: place.regionOffset + page * pageSize, length: (end - page) * pageSize, state };
+        page = end;
+      }
+    }
+  }
+
+  /** Every chunk of memory, in the order of the memory. */
+  async *chunks(): AsyncGenerator<ChunkInfo, void, undefined> {
+    this.#requireOpen();
+    const { geometry } = this.#tail;
+    for (let segment = 0; segment < geometry.segmentCount; segment++) {
+      const head = this.#headOf(segment);
+      if (head === undefined) continue;
+      const region = this.#input.head.start.regions[geometry.regionOf(segment).number]!.name;
+      for (let chunk = 0; chunk < head.tables.chunkCount; chunk++) {
+        const entry = head.tables.chunkEntriesAt + CHUNK_ENTRY_BYTES * chunk;
+        const rawBytes = chunkRawBytes(chunk, head.tables.dataPages, geometry);
+        yield {
+          region,
+          segment,
+          chunk,
+          offset: head.chunkOffsets[chunk]!,
+          pages: rawBytes / geometry.pageSize,
+          rawBytes,
+          storedBytes: head.head.readUInt32LE(entry),
+          crc: head.head.readUInt32LE(entry + 4),
+        };
+      }
+    }
+  }
+
+  /** The bytes of an attachment, a few hundred KiB at a time. */
+  async *readAttachment(name: string): AsyncGenerator<Buffer, void, undefined> {
+    this.#requireOpen();
+    const { attachments } = this.#tail.end;
+    const number = attachments.findIndex((attachment) => attachment.name === name);
+    if (number < 0) {
+      throw new VmsnapError('NOT_FOUND', `${this.path} has no attachment "${name}"`, {
+        path: this.path,
+        hint:
+          attachments.length === 0
+            ? 'it has none'
+            : `it has ${attachments.map((attachment) => attachment.name).join(', ')}`,
+      });
+    }
+    const { sizeBytes } = attachments[number]!;
+    let { offset } = attachments[number]!;
+    for (let part = 0; part * ATTACHMENT_PART_BYTES < sizeBytes; part++) {
+      const found = this.#readPart(
+        number,
+        part,
+        offset,
+        Math.min(ATTACHMENT_PART_BYTES, sizeBytes - part * ATTACHMENT_PART_BYTES),
+      );
+      yield* found.chunks;
+      offset = found.end;
+    }
+  }
+
+  /** Reads part `part` at `offset`, past index blocks if some stand before it. */
+  #readPart(number: number, part: number, offset: number, rawBytes: number): { chunks: Buffer[]; end: number } {
+    const { path } = this;
+    const { binding, header } = this.#input.head;
+    const { alignmentBytes } = header;
+    const limit = recordsEnd(this.#input);
+    for (let at = offset; ; ) {
+      const prefix = decodePrefix(readExactly(this.#input, at, PREFIX_BYTES, 'an attachment'), 0, {
+        path,
+        offset: at,
+        binding,
+        alignmentBytes,
+      });
+      const end = at + recordBytes(prefix, alignmentBytes);
+      const isPart = prefix.kind === KIND_ATTACHMENT && prefix.subject === number;
+      if (end > limit || prefix.payloadBytes > ATTACHMENT_PART_BYTES || prefix.tablesBytes > 4096) {
+        throw corrupt(path, at, `no part of attachment ${number} where it should be`);
+      }
+      if (!isPart) {
+        at = end;
+        continue;
+      }
+      return {
+        chunks: this.#decodePart(readExactly(this.#input, at, end - at, 'an attachment'), prefix, part, rawBytes),
+        end,
+      };
+    }
+  }
+
+  #decodePart(record: Buffer, prefix: RecordPrefix, part: number, rawBytes: number): Buffer[] {
+    checkTables(record, prefix, this.path);
+    const tables = decodeAttachmentTables(record, prefix, this.path);
+    if (tables.part !== part || tables.rawBytes !== rawBytes) {
+      throw corrupt(this.path, prefix.offset, `part ${tables.part} of an attachment where part ${part} should be`);
+    }
+    const chunks: Buffer[] = [];
+    let at = headBytes(prefix);
+    for (let i = 0; i < tables.chunkCount; i++) {
+      const entry = tables.chunkEntriesAt + CHUNK_ENTRY_BYTES * i;
+      const storedBytes = record.readUInt32LE(entry);
+      const raw = Buffer.allocUnsafe(attachmentChunkRawBytes(i, tables.rawBytes));
+      const fault = this.#decoder.decodeChunk(
+        record.subarray(at, at + storedBytes),
+        record.readUInt32LE(entry + 4),
+        raw,
+      );
+      if (fault !== undefined) throw corrupt(this.path, prefix.offset + at, `attachment, chunk ${i}: ${fault}`);
+      chunks.push(raw);
+      at += storedBytes;
+    }
+    return chunks;
+  }
+
+  #requireOpen(): void {
+    if (!this.#open) throw usage(`${this.path} is closed`);
+  }
+
+  async close(): Promise<void> {
+    if (!this.#open) return;
+    this.#open = false;
+    this.#input.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+function mapRange(region: string, run: { offset: number; length: number; state: number }): MapRange {
+  return { region, offset: run.offset, length: run.length, state: STATE_NAMES[run.state]! };
+}
+
+function ordinalsOf(states: Uint8Array): Uint16Array {
+  const counts = new Uint16Array(STATE_NAMES.length);
+  return Uint16Array.from(states, (state) => counts[state]!++);
+}
+
+function chunkOffsets(head: Buffer, prefix: RecordPrefix, tables: SegmentTables): Float64Array {
+  const offsets = new Float64Array(tables.chunkCount);
+  let at = prefix.offset + headBytes(prefix);
+  for (let i = 0; i < tables.chunkCount; i++) {
+    offsets[i] = at;
+    at += head.readUInt32LE(tables.chunkEntriesAt + CHUNK_ENTRY_BYTES * i);
+  }
+  return offsets;
+}

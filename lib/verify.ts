@@ -1,0 +1,306 @@
+/**
+ * `verify`: walks the whole image, byte for byte, and names everything that is damaged.
+ *
+ * The walk covers what a load does not need (attachments, index blocks, order, padding); each segment record is decoded as a
+ * load would and held against its index entry. Damage does not stop it: in a file it goes on behind the damaged place.
+ */
+import { corrupt } from '../formats/vmsnap/corrupt.js';
+import type { ImageTail } from '../formats/vmsnap/imageFile.js';
+import { readIndexBlock } from '../formats/vmsnap/imageFile.js';
+import { decodeIndexEntry } from '../formats/vmsnap/imageIndex.js';
+import {
+  ATTACHMENT_PART_BYTES,
+  INDEX_BLOCK_ENTRIES,
+  INDEX_ENTRY_BYTES,
+  KIND_ATTACHMENT,
+  KIND_INDEX_BLOCK,
+} from '../formats/vmsnap/layout.js';
+import { imageGeometry } from '../formats/vmsnap/manifest.js';
+import { sumHex, sumRegions } from '../formats/vmsnap/memoryDigest.js';
+import { type PlainError, VmsnapError } from '../native/errors.js';
+import { abortReason, linkSignal } from './abort.js';
+import { type ImageInput, openImageInput, readInputTail, recordsEnd } from './imageInput.js';
+import { packIndexList, prepareWalk } from './load.js';
+import { checkThreads } from './options.js';
+import {
+  createControl,
+  NUMBER_INPUT_RECORDS,
+  type SharedControl,
+  STAT_DONE_BYTES,
+  sumStat,
+} from './pipeline/control.js';
+import {
+  FINDINGS_MAX,
+  OPEN_ENDED_BYTES,
+  type ReadJob,
+  type ReadWorkerResult,
+  type WorkerFinding,
+} from './pipeline/readJob.js';
+import { runJobs } from './pipeline/workerPool.js';
+import { reportProgress } from './progress.js';
+import type { Finding, VerifyOptions, VerifyResult } from './types.js';
+import { walkedTail } from './walkedTail.js';
+
+/**
+ * Checks an image.
+ * @param image the image file, or `-` for standard input.
+ * @returns what was found; damage is a result and no exception. @throws NOT_FOUND, PERMISSION, IO, UNSUPPORTED, USAGE.
+ */
+export async function verify(image: string, options: VerifyOptions = {}): Promise<VerifyResult> {
+  const threads = checkThreads(options.threads);
+  options.signal?.throwIfAborted();
+  const started = performance.now();
+  let input: ImageInput;
+  try {
+    input = await openImageInput(image);
+  } catch (error) {
+    if (!(error instanceof VmsnapError) || error.code !== 'CORRUPT') throw error;
+    return headlessResult(image, error, started);
+  }
+  try {
+    return await new Verify(image, input, threads, options, started).run();
+  } catch (error) {
+    throw abortReason(error, options.signal);
+  } finally {
+    input.close();
+  }
+}
+
+/** Without a sound head nothing else can be told. */
+function headlessResult(image: string, error: VmsnapError, started: number): VerifyResult {
+  return {
+    image,
+    intact: false,
+    findings: [{ structure: 'header', offset: error.offset ?? 0, message: error.message }],
+    findingCount: 1,
+    imageBytes: 0,
+    identity: undefined,
+    digest: undefined,
+    checked: { records: 0, chunks: 0, memoryBytes: 0 },
+    run: { threads: 0, durationSeconds: (performance.now() - started) / 1000 },
+  };
+}
+
+class Verify {
+  readonly #image: string;
+  readonly #input: ImageInput;
+  readonly #options: VerifyOptions;
+  readonly #started: number;
+  readonly #threads: number;
+  readonly #control: SharedControl;
+  readonly #findings: Finding[] = [];
+  #findingCount = 0;
+
+  constructor(image: string, input: ImageInput, threads: number, options: VerifyOptions, started: number) {
+    this.#image = image;
+    this.#input = input;
+    this.#options = options;
+    this.#started = started;
+    this.#threads = threads;
+    this.#control = createControl(threads);
+    prepareWalk(this.#control, input);
+  }
+
+  async run(): Promise<VerifyResult> {
+    const tailBefore = this.#tryTail();
+    const unlink = linkSignal(this.#options.signal, this.#control);
+    const endReports = reportProgress('verify', this.#control, this.#input.fileBytes, this.#options);
+    try {
+      const results = await runJobs<ReadWorkerResult>(this.#jobs(tailBefore), this.#control);
+      for (const finding of results.flatMap((result) => result.findings)) this.#take(finding, tailBefore);
+      this.#findingCount += results.reduce((sum, result) => sum + result.findingCount - result.findings.length, 0);
+      const tail = this.#checkTail(tailBefore, results);
+      if (tail !== undefined) this.#checkAgainstTail(tail, results);
+      return this.#result(tail, results);
+    } finally {
+      endReports();
+      unlink();
+    }
+  }
+
+  /** With a sound tail each record can be held against its index entry; without one the walk says where it breaks. */
+  #tryTail(): ImageTail | undefined {
+    if (this.#input.isStream) return undefined;
+    try {
+      return readInputTail(this.#input);
+    } catch (error) {
+      if (!(error instanceof VmsnapError) || error.code !== 'CORRUPT') throw error;
+      return undefined;
+    }
+  }
+
+  #jobs(tail: ImageTail | undefined): ReadJob[] {
+    const { head, fd, path, isStream, dropBehind } = this.#input;
+    const { regions } = head.start;
+    const openEnded = tail === undefined && regions.at(-1)!.sizeBytes === undefined;
+    const indexBlock = new Uint8Array(new SharedArrayBuffer(8));
+    const regionSizes = regions.map(
+      (region, i) => tail?.end.regions[i]?.sizeBytes ?? region.sizeBytes ?? OPEN_ENDED_BYTES,
+    );
+    return Array.from({ length: this.#threads }, (_, worker) => ({
+      kind: 'read',
+      worker,
+      control: this.#control,
+      image: { fd, path, isStream, recordsEnd: recordsEnd(this.#input), dropBehind },
+      headBytes: head.bytes,
+      start: head.start,
+      regionSizes,
+      openEnded,
+      order: 'walk',
+      indexList: tail === undefined ? undefined : packIndexList(tail),
+      indexBlock,
+      selection: regionSizes.map((size) => ({ from: 0, to: size, targetOffset: 0 })),
+      sink: { kind: 'none' },
+      collect: true,
+      structureOnly: this.#options.structureOnly ?? false,
+    }));
+  }
+
+  #take(finding: WorkerFinding, tail: ImageTail | undefined): void {
+    const { segment } = finding;
+    const geometry = tail?.geometry ?? imageGeometry(this.#input.head.start, undefined);
+    if (segment === undefined || segment >= geometry.segmentCount) {
+      this.#note(finding.structure, finding.error);
+      return;
+    }
+    const place = geometry.placeOf(segment);
+    const ranges = finding.ranges ?? [{ offset: 0, length: place.sizeBytes }];
+    this.#note(finding.structure, finding.error, {
+      region: this.#input.head.start.regions[place.region]!.name,
+      segment,
+      ranges: ranges.map(({ offset, length }) => ({ offset: place.regionOffset + offset, length })),
+    });
+  }
+
+  #note(structure: string, error: PlainError, place: Partial<Finding> = {}): void {
+    this.#findingCount++;
+    if (this.#findings.length >= FINDINGS_MAX) return;
+    this.#findings.push({ structure, offset: error.offset ?? 0, message: error.message, ...place });
+  }
+
+  /** The tail that the walk met must be sound; in a file it is the one that was read from the end. */
+  #checkTail(tailBefore: ImageTail | undefined, results: readonly ReadWorkerResult[]): ImageTail | undefined {
+    try {
+      const walked = walkedTail(this.#input, results);
+      return tailBefore ?? walked;
+    } catch (error) {
+      if (!(error instanceof VmsnapError) || error.code !== 'CORRUPT') throw error;
+      this.#note('footer', error.toPlain());
+      return tailBefore;
+    }
+  }
+
+  #checkAgainstTail(tail: ImageTail, results: readonly ReadWorkerResult[]): void {
+    const { path } = this.#input;
+    const records = this.#control.numbers[NUMBER_INPUT_RECORDS]!;
+    // Where records are damaged their number is off as well; that is no finding of its own.
+    if (this.#findingCount === 0 && records !== tail.footer.recordCount) {
+      this.#note(
+        'footer',
+        corrupt(path, tail.footer.fileBytes, `there are ${records} records, not ${tail.footer.recordCount}`),
+      );
+    }
+    this.#checkIndex(tail, results);
+    this.#checkAttachments(tail, results);
+    if (!this.#options.structureOnly && this.#findingCount === 0) this.#checkDigest(tail, results);
+  }
+
+  #checkIndex(tail: ImageTail, results: readonly ReadWorkerResult[]): void {
+    const { path, isStream } = this.#input;
+    const blocks = results.flatMap((result) => result.others).filter(([kind]) => kind === KIND_INDEX_BLOCK);
+    const listed = tail.indexList.filter((entry) => entry.offset !== 0).length;
+    for (const [, block, offset, crc] of blocks) {
+      const place = tail.indexList[block];
+      if (place?.offset === offset && place.prefixCrc === crc) continue;
+      this.#note('index', corrupt(path, offset, `index block ${block} is not the one that the index list names`));
+    }
+    if (this.#findingCount > 0 || isStream) return;
+    if (blocks.length !== listed)
+      this.#note('index', corrupt(path, tail.footer.indexListOffset, 'the index list names a block that is not there'));
+    const named = this.#countEntries(tail);
+    const met = results.reduce((sum, result) => sum + result.segmentRecords, 0);
+    if (named !== met)
+      this.#note(
+        'index',
+        corrupt(path, tail.footer.indexListOffset, `the index names ${named} records, there are ${met}`),
+      );
+  }
+
+  #countEntries(tail: ImageTail): number {
+    let named = 0;
+    const { head, path } = this.#input;
+    for (const [block, place] of tail.indexList.entries()) {
+      const loaded = readIndexBlock(
+        this.#input,
+        head,
+        block,
+        place,
+        tail.geometry.segmentCount,
+        recordsEnd(this.#input),
+      );
+      const count = (loaded?.entries.length ?? 0) / INDEX_ENTRY_BYTES;
+      for (let slot = 0; slot < count && slot < INDEX_BLOCK_ENTRIES; slot++) {
+        if (decodeIndexEntry(loaded!.entries, slot, path, loaded!.entriesAt).offset !== 0) named++;
+      }
+    }
+    return named;
+  }
+
+  /** The parts that the walk met must add up to the attachments of the end manifest. */
+  #checkAttachments(tail: ImageTail, results: readonly ReadWorkerResult[]): void {
+    const parts = results.flatMap((result) => result.others).filter(([kind]) => kind === KIND_ATTACHMENT);
+    for (const [number, attachment] of tail.end.attachments.entries()) {
+      const own = parts.filter(([, subject]) => subject === number).sort((a, b) => a[2] - b[2]);
+      const bytes = own.reduce((sum, part) => sum + part[4], 0);
+      const first = own[0]?.[2] ?? 0;
+      const full = own.slice(0, -1).every((part) => part[4] === ATTACHMENT_PART_BYTES);
+      if (bytes === attachment.sizeBytes && first === attachment.offset && full) continue;
+      this.#note(
+        'attachment',
+        corrupt(this.#input.path, attachment.offset, `attachment "${attachment.name}" is not whole`),
+      );
+    }
+    const stray = parts.find(([, subject]) => subject >= tail.end.attachments.length);
+    if (stray !== undefined)
+      this.#note(
+        'attachment',
+        corrupt(this.#input.path, stray[2], 'an attachment that the end manifest does not name'),
+      );
+  }
+
+  #checkDigest(tail: ImageTail, results: readonly ReadWorkerResult[]): void {
+    const sums = sumRegions(
+      results.map((result) => result.sums),
+      tail.end.regions.length,
+    );
+    for (const [i, region] of tail.end.regions.entries()) {
+      if (sumHex(sums, i) === region.sum) continue;
+      const name = this.#input.head.start.regions[i]!.name;
+      this.#note(
+        'digest',
+        corrupt(this.#input.path, tail.footer.endOffset, `region ${name}: the memory does not match its digest`),
+        {
+          region: name,
+        },
+      );
+    }
+  }
+
+  #result(tail: ImageTail | undefined, results: readonly ReadWorkerResult[]): VerifyResult {
+    return {
+      image: this.#image,
+      intact: this.#findingCount === 0,
+      findings: this.#findings.sort((a, b) => a.offset - b.offset),
+      findingCount: this.#findingCount,
+      imageBytes: this.#input.fileBytes ?? tail?.footer.fileBytes ?? 0,
+      identity: tail?.footer.identity,
+      digest: tail?.end.digest,
+      checked: {
+        records: this.#control.numbers[NUMBER_INPUT_RECORDS]!,
+        chunks: results.reduce((sum, result) => sum + result.chunks, 0),
+        memoryBytes: sumStat(this.#control, STAT_DONE_BYTES),
+      },
+      run: { threads: this.#threads, durationSeconds: (performance.now() - this.#started) / 1000 },
+    };
+  }
+}

@@ -1,6 +1,5 @@
 /** Opens an image for reading, from a file or from standard input. */
-import { closeSync, constants, fstatSync, openSync, read } from 'node:fs';
-import { promisify } from 'node:util';
+import { closeSync, fstatSync } from 'node:fs';
 import { corrupt } from '../formats/vmsnap/corrupt.js';
 import { decodeHeader } from '../formats/vmsnap/header.js';
 import {
@@ -13,13 +12,15 @@ import {
 } from '../formats/vmsnap/imageFile.js';
 import { FOOTER_BYTES, HEADER_BYTES, MIB } from '../formats/vmsnap/layout.js';
 import { native } from '../native/binding.js';
-import { VmsnapError, wrapSystemError } from '../native/errors.js';
+import { VmsnapError, withSystemErrors } from '../native/errors.js';
+import { abortReason, linkSignal } from './abort.js';
+import { openToRead } from './files/namedPipe.js';
+import { createControl } from './pipeline/control.js';
+import { runJobs } from './pipeline/workerPool.js';
 
 const STDIN_FD = 0;
 /** Images below this size stay in the page cache. */
 const DROP_BEHIND_BYTES = 64 * MIB;
-
-const readAsync = promisify(read);
 
 export interface ImageInput {
   readonly fd: number;
@@ -34,14 +35,14 @@ export interface ImageInput {
 }
 
 /** @throws NOT_FOUND, CORRUPT, UNSUPPORTED: nothing else can be said about a file without a sound head. */
-export async function openImageInput(path: string): Promise<ImageInput> {
-  if (path === '-') return streamInput(STDIN_FD, 'standard input', () => {});
-  const fd = openImageFile(path);
+export async function openImageInput(path: string, signal?: AbortSignal): Promise<ImageInput> {
+  if (path === '-') return streamInput(STDIN_FD, 'standard input', signal, () => {});
+  const fd = withSystemErrors('open the image', path, () => openToRead(path));
   try {
     const stats = fstatSync(fd);
     if (stats.isDirectory()) throw new VmsnapError('USAGE', `the image ${path} is a folder`, { path });
     if (stats.isFIFO() || stats.isCharacterDevice() || stats.isSocket())
-      return await streamInput(fd, path, () => closeSync(fd));
+      return await streamInput(fd, path, signal, () => closeSync(fd));
     const head = readHead({ fd, path });
     const dropBehind =
       stats.size >= DROP_BEHIND_BYTES && native.residentShare(fd, Math.floor(stats.size / 2), MIB) < 0.5;
@@ -52,18 +53,15 @@ export async function openImageInput(path: string): Promise<ImageInput> {
   }
 }
 
-function openImageFile(path: string): number {
-  try {
-    return openSync(path, constants.O_RDONLY);
-  } catch (error) {
-    throw wrapSystemError(error, 'open the image', path);
-  }
-}
-
-async function streamInput(fd: number, path: string, close: () => void): Promise<ImageInput> {
-  const headerBytes = await readStreamExactly(fd, path, HEADER_BYTES, 0);
+async function streamInput(
+  fd: number,
+  path: string,
+  signal: AbortSignal | undefined,
+  close: () => void,
+): Promise<ImageInput> {
+  const headerBytes = await readStreamUpTo(fd, path, HEADER_BYTES, 0, signal);
   const header = decodeHeader(headerBytes, path);
-  const manifest = await readStreamExactly(fd, path, startManifestEnd(header) - HEADER_BYTES, HEADER_BYTES);
+  const manifest = await readStreamUpTo(fd, path, startManifestEnd(header) - HEADER_BYTES, HEADER_BYTES, signal);
   if (manifest.length < startManifestEnd(header) - HEADER_BYTES) {
     throw corrupt(path, HEADER_BYTES + manifest.length, 'truncated in the start manifest');
   }
@@ -71,21 +69,24 @@ async function streamInput(fd: number, path: string, close: () => void): Promise
   return { fd, path, isStream: true, head, fileBytes: undefined, dropBehind: false, close };
 }
 
-/** Reads `length` bytes, or what there is before the end. Asynchronous: a pipe may have nothing for long. */
-async function readStreamExactly(fd: number, path: string, length: number, offset: number): Promise<Buffer> {
-  const bytes = Buffer.alloc(length);
-  let done = 0;
-  while (done < length) {
-    try {
-      const { bytesRead } = await readAsync(fd, bytes, done, length - done, null);
-      if (bytesRead === 0) break;
-      done += bytesRead;
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'EOF') break;
-      throw wrapSystemError(error, 'read', path, offset + done);
-    }
+/** Reads `length` bytes, or what there is before the end. */
+async function readStreamUpTo(
+  fd: number,
+  path: string,
+  length: number,
+  offset: number,
+  signal: AbortSignal | undefined,
+): Promise<Buffer> {
+  const control = createControl(1);
+  const unlink = linkSignal(signal, control);
+  try {
+    const [bytes] = await runJobs<Uint8Array>([{ kind: 'streamRead', control, fd, path, length, offset }], control);
+    return Buffer.from(bytes!);
+  } catch (error) {
+    throw abortReason(error, signal);
+  } finally {
+    unlink();
   }
-  return bytes.subarray(0, done);
 }
 
 /** The tail of an image in a file. */

@@ -23,7 +23,7 @@ type Problem = InspectReport['problems'][number];
  */
 export async function inspect(image: string, options: InspectOptions = {}): Promise<InspectReport> {
   options.signal?.throwIfAborted();
-  const input = await openImageInput(image);
+  const input = await openImageInput(image, options.signal);
   try {
     if (input.isStream) return buildReport(input, undefined, [], undefined);
     const problems: Problem[] = [];

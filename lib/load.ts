@@ -40,7 +40,7 @@ import { walkedTail } from './walkedTail.js';
 export async function load(image: string, target: string, options: LoadOptions = {}): Promise<LoadResult> {
   const threads = checkThreads(options.threads);
   options.signal?.throwIfAborted();
-  const input = await openImageInput(image);
+  const input = await openImageInput(image, options.signal);
   let opened: LoadTarget | undefined;
   try {
     const tail = input.isStream ? undefined : readInputTail(input);

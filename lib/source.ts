@@ -2,12 +2,13 @@
  * Opens what is to be saved and finds out what it is: files and devices become extents that all workers read at once,
  * pipes and gzip files become one stream.
  */
-import { closeSync, constants, fstatSync, openSync, readSync, type Stats } from 'node:fs';
+import { closeSync, fstatSync, readSync, type Stats } from 'node:fs';
 import { basename } from 'node:path';
 import { gunzipSync, constants as zlibConstants } from 'node:zlib';
 import type { RegionManifest } from '../formats/vmsnap/manifest.js';
 import { HUGETLBFS_MAGIC, native } from '../native/binding.js';
 import { errnoError, VmsnapError, wrapSystemError } from '../native/errors.js';
+import { openToRead } from './files/namedPipe.js';
 import type { GuardedFile } from './files/sourceGuard.js';
 import { notWholePages, type SourceDescription, type SourceExtent } from './pipeline/saveWorker.js';
 import { explicitRegions, layoutRegions, type PlannedRegion } from './regions.js';
@@ -90,7 +91,7 @@ class SourceOpener {
     if (known !== undefined) return known;
     let fd: number;
     try {
-      fd = openSync(path, constants.O_RDONLY);
+      fd = openToRead(path);
     } catch (error) {
       throw wrapSystemError(error, 'open the source', path);
     }

@@ -2,11 +2,12 @@
  * Where a load goes: a new or replaced file (temporary file and rename), one written in place, or a stream. One interface,
  * so that the load does not care.
  */
-import { closeSync, constants, ftruncateSync, openSync, type Stats, statfsSync, statSync } from 'node:fs';
+import { closeSync, ftruncateSync, type Stats, statfsSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { HUGETLBFS_MAGIC } from '../native/binding.js';
-import { VmsnapError, withSystemErrors } from '../native/errors.js';
+import { VmsnapError, withSystemErrors, wrapSystemError } from '../native/errors.js';
 import { InPlaceTarget } from './files/inPlaceTarget.js';
+import { openToWrite } from './files/namedPipe.js';
 import { ReplacementFile } from './files/replacementFile.js';
 import type { SinkDescription } from './pipeline/readJob.js';
 import type { LoadOptions } from './types.js';
@@ -31,20 +32,34 @@ export async function openTarget(path: string, options: LoadOptions): Promise<Lo
   if (stats?.isDirectory())
     throw new VmsnapError('USAGE', `the target ${path} is a folder`, { path, hint: 'give the name of a file in it' });
   if (stats !== undefined && (stats.isFIFO() || stats.isCharacterDevice())) {
-    const fd = withSystemErrors('open the target', path, () => openSync(path, constants.O_WRONLY));
+    const fd = await openStream(path, options.signal);
     return streamTarget(fd, path, () => closeSync(fd));
   }
   if (options.inPlace || stats?.isBlockDevice() || isOnHugetlbfs(path)) return inPlaceTarget(path, stats, options);
   return replacementTarget(path, options);
 }
 
+async function openStream(path: string, signal: AbortSignal | undefined): Promise<number> {
+  try {
+    return await openToWrite(path, signal);
+  } catch (error) {
+    throw wrapSystemError(error, 'open the target', path);
+  }
+}
+
 function streamTarget(fd: number, path: string, close: () => void): LoadTarget {
+  let open = true;
+  // The descriptor may be another file's already when `discard` follows `finish`.
+  const closeOnce = () => {
+    if (open) close();
+    open = false;
+  };
   return {
     sink: { kind: 'stream', fd, path },
     inPlace: false,
     resize: () => {},
-    finish: async () => close(),
-    discard: close,
+    finish: async () => closeOnce(),
+    discard: closeOnce,
   };
 }
 

@@ -52,7 +52,7 @@ export async function verify(image: string, options: VerifyOptions = {}): Promis
   const started = performance.now();
   let input: ImageInput;
   try {
-    input = await openImageInput(image);
+    input = await openImageInput(image, options.signal);
   } catch (error) {
     if (!(error instanceof VmsnapError) || error.code !== 'CORRUPT') throw error;
     return headlessResult(image, error, started);

@@ -7,6 +7,7 @@ import { printRegions } from '../inspect/regions.js';
 import { printReports } from '../inspect/reports.js';
 import { UsageError } from '../usageError.js';
 import { JSON_OPTION } from './commonOptions.js';
+import { requireOneStdin } from './imageList.js';
 
 const STATES = ['zero', 'data', 'uniform', 'reference', 'same-as-base', 'absent'];
 
@@ -31,7 +32,11 @@ export const inspectCommand: CommandSpec = {
     ['vmsnap inspect --map --state data g.vmsnap', 'where the data is'],
     ['vmsnap inspect --json guest.vmsnap | jq .memory', 'for programs'],
   ],
-  notes: ['Exit code 14: the image is damaged; what can be trusted is printed. 15: too new.'],
+  notes: [
+    'Of standard input (-), only the beginning is read. Offsets of --range count the',
+    'regions end to end. Exit code 14: the image is damaged, and what can be trusted is',
+    'printed. 15: it is too new.',
+  ],
   lastIsOutput: false,
   run: runInspect,
 };
@@ -48,14 +53,14 @@ const VIEWS: Readonly<Record<string, View>> = {
 function runInspect(context: CommandContext): Promise<number> {
   const { args } = context;
   const images = args.requireImages();
-  if (images.includes('-')) {
-    throw new UsageError('inspect needs an image that is a file', 'vmsnap verify - checks an image from a pipe');
-  }
+  requireOneStdin(images);
   const views = Object.keys(VIEWS).filter((name) => args.flag(name));
   requireFitting(context, views);
   const [view] = views;
   if (view === undefined) return printReports(context, images);
   if (images.length > 1) throw new UsageError(`--${view} takes one image`, 'call it once for each');
+  if (images[0] === '-')
+    throw new UsageError(`--${view} needs an image that is a file`, 'save the stream to a file first');
   return VIEWS[view]!(context, images[0]!);
 }
 

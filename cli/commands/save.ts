@@ -22,7 +22,7 @@ export const saveCommand: CommandSpec = {
     { name: 'level', kind: 'value', text: 'N; zstd -100 to 22, zlib 1 to 9; default 1' },
     THREADS_OPTION,
     { name: 'segment-size', kind: 'value', text: 'SIZE; unit of work, 1M to 64M; default 4M' },
-    { name: 'chunk-size', kind: 'value', text: 'SIZE; unit of random access, 4K to 4M; default 64K' },
+    { name: 'chunk-size', kind: 'value', text: 'SIZE; unit of random access, 4K to 4M; default 256K' },
     { name: 'detector', kind: 'value', text: 'auto (default), avx2, neon or scalar', choices: DETECTORS },
     { name: 'region', kind: 'list', text: 'NAME=SIZE@GPA[:FILE[+OFFSET]]; memory range, repeatable' },
     { name: 'layout', kind: 'value', text: 'flat (default), pc-q35, pc-i440fx or firecracker-x86', choices: LAYOUTS },

@@ -2,6 +2,7 @@
 import type { Finding, VerifyOptions, VerifyResult } from '../../lib/index.js';
 import type { CommandContext, CommandSpec } from '../command.js';
 import { describeFailure, failureJson } from '../failure.js';
+import { bareMessage } from '../inspect/trust.js';
 import { printable } from '../output/printable.js';
 import { formatAddress, formatBytes, formatCount, formatDuration } from '../output/units.js';
 import { StoppedError } from '../signals.js';
@@ -81,18 +82,18 @@ function verifyLines(result: VerifyResult, structureOnly: boolean): string[] {
   const more = findingCount - findings.length;
   return [
     `${image}: DAMAGED: ${places} (${extent})`,
-    ...findings.map((finding) => `  ${findingLine(finding)}`),
+    ...findings.map((finding) => `  ${findingLine(finding, image)}`),
     ...(more > 0 ? [`  and ${formatCount(more)} more`] : []),
   ];
 }
 
-function findingLine({ structure, offset, message, region, segment, ranges }: Finding): string {
+function findingLine({ structure, offset, message, region, segment, ranges }: Finding, image: string): string {
   const where = [
     ...(region === undefined ? [] : [`region ${printable(region)}`]),
     ...(segment === undefined ? [] : [`segment ${segment}`]),
     ...(ranges === undefined || ranges.length === 0 ? [] : [`memory lost: ${rangesText(ranges)}`]),
   ].join(', ');
-  return `${structure} at ${offset}: ${printable(message)}${where === '' ? '' : ` (${where})`}`;
+  return `${structure} at ${offset}: ${bareMessage(message, image, offset)}${where === '' ? '' : ` (${where})`}`;
 }
 
 function rangesText(ranges: NonNullable<Finding['ranges']>): string {

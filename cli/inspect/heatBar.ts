@@ -16,4 +16,4 @@ function heatCharacter({ pages, dataPages, uniformPages }: HeatCell): string {
   return SHADES[Math.min(SHADES.length - 1, Math.max(0, quarter))]!;
 }
 
-export const HEAT_LEGEND = `${HOLE} zero  ${SHADES.map((shade, i) => `${shade} to ${(i + 1) * 25} %`).join('  ')} stored`;
+export const HEAT_LEGEND = `${HOLE} zero  ${SHADES.join('')} to 25, 50, 75, 100 % stored`;

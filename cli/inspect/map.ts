@@ -5,6 +5,7 @@ import { parseRange } from '../options/rangeOption.js';
 import { printable } from '../output/printable.js';
 import { formatRow } from '../output/table.js';
 import { formatAddress } from '../output/units.js';
+import { clipped } from './clipped.js';
 import { printJsonListing } from './jsonListing.js';
 import { limited } from './limited.js';
 import { Numbers } from './numbers.js';
@@ -21,8 +22,8 @@ export async function printMap(context: CommandContext, path: string): Promise<n
   const { openImage } = await import('../../lib/index.js');
   const image = await openImage(path);
   try {
-    const passes = (run: MapRange): boolean => state === undefined || stateWord(run.state) === state;
-    const runs = limited(image.map(wanted), limit, signal, passes);
+    const passes = (run: MapRange): boolean => state === undefined || run.state === state;
+    const runs = limited(clipped(image, wanted), limit, signal, passes);
     if (args.flag('json')) {
       return await printJsonListing(answer, {
         schema: 'vmsnap.map',
@@ -43,17 +44,12 @@ async function printRows({ args, answer }: CommandContext, runs: AsyncIterable<M
   const numbers = new Numbers(args.flag('bytes'));
   await answer.line(formatRow(['REGION', 'OFFSET', 'LENGTH', 'STATE'], WIDTHS, ALIGNS));
   for await (const run of runs) {
-    const cells = [printable(run.region), formatAddress(run.offset), numbers.bytes(run.length), stateWord(run.state)];
+    const cells = [printable(run.region), formatAddress(run.offset), numbers.bytes(run.length), run.state];
     await answer.line(formatRow(cells, WIDTHS, ALIGNS));
     if (answer.closed) return;
   }
 }
 
-/** The option's spelling of a state: the library may write sameAsBase. */
-function stateWord(state: string): string {
-  return state.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
-}
-
 function runJson({ region, offset, length, state }: MapRange): object {
-  return { region, offset, length, state: stateWord(state) };
+  return { region, offset, length, state };
 }

@@ -1,5 +1,6 @@
 /** The report as JSON: complete, bytes as integers, null for what is unknown (docs/scripting.md, docs/schema/inspect.json). */
 import type { HeatCell, InspectRegion, InspectReport } from '../../lib/index.js';
+import { isStream } from './trust.js';
 
 export function reportJson(report: InspectReport): object {
   const { format, machine, source } = report;
@@ -8,7 +9,7 @@ export function reportJson(report: InspectReport): object {
     schemaVersion: 1,
     image: {
       path: report.path,
-      fileBytes: report.fileBytes,
+      fileBytes: isStream(report) ? null : report.fileBytes,
       allocatedBytes: report.allocatedBytes ?? null,
       complete: report.complete,
       trustedBytes: report.trustedBytes,

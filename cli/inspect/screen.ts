@@ -5,6 +5,7 @@ import { formatTable } from '../output/table.js';
 import { formatAddress, formatShare } from '../output/units.js';
 import { HEAT_LEGEND, heatBar } from './heatBar.js';
 import { Numbers, UNKNOWN } from './numbers.js';
+import { bareMessage, isStream, reportExitCode } from './trust.js';
 
 const REGIONS_SHOWN = 4;
 const PROBLEMS_SHOWN = 4;
@@ -75,51 +76,68 @@ function memorySection({ memory }: InspectReport, numbers: Numbers): string[] {
 function regionRows(regions: readonly InspectRegion[], pageSize: number, numbers: Numbers): string[] {
   const cells = regions.map(({ name, gpa, sizeBytes, dataPages }) => {
     const last = sizeBytes === undefined ? '...' : formatAddress(gpa + sizeBytes - 1);
-    const data =
-      dataPages === undefined || sizeBytes === undefined ? UNKNOWN : formatShare(dataPages, sizeBytes / pageSize);
-    return [printable(name), `${formatAddress(gpa)} - ${last}`, numbers.bytes(sizeBytes), `${data} data`];
+    const known = dataPages !== undefined && sizeBytes !== undefined;
+    const data = known ? `${formatShare(dataPages, sizeBytes / pageSize)} data` : '';
+    return [printable(name), `${formatAddress(gpa)} - ${last}`, numbers.bytes(sizeBytes), data];
   });
   const table = formatTable(cells, ['left', 'left', 'right', 'right']);
   return table.map((line, i) => row(i === 0 ? 'regions' : '', line));
 }
 
-function storageSection({ storage, fileBytes, allocatedBytes }: InspectReport, numbers: Numbers): string[] {
+function storageSection(report: InspectReport, numbers: Numbers): string[] {
+  const { storage } = report;
   const level = storage.level === undefined ? '' : ` level ${storage.level}`;
-  const chunks = `${numbers.count(storage.chunks)} chunks (${numbers.count(storage.rawChunks)} stored as they are)`;
   return [
     'STORAGE',
     row('codec', `${storage.codec}${level}, chunks of ${numbers.bytes(storage.chunkSize)}`),
-    row(
-      'data',
-      `${numbers.bytes(storage.storedBytes)} in ${chunks}, ${numbers.ratio(storage.dataRatio)} times smaller than the pages`,
-    ),
-    row(
-      'file',
-      `${numbers.bytes(fileBytes)}, ${numbers.ratio(storage.memoryRatio)} times smaller than the memory; ` +
-        `on disk ${numbers.bytes(allocatedBytes)}, index ${numbers.bytes(storage.indexBytes)}`,
-    ),
+    row('data', storedText(storage, numbers)),
+    row('file', [fileText(report, numbers), ...smaller(storage.memoryRatio, 'memory', numbers)].join(', ')),
+    ...optionalRow('index', storage.indexBytes === undefined ? '' : numbers.bytes(storage.indexBytes)),
   ];
 }
 
+function storedText({ storedBytes, chunks, rawChunks, dataRatio }: InspectReport['storage'], numbers: Numbers): string {
+  if (storedBytes === undefined) return UNKNOWN;
+  const where = `${numbers.bytes(storedBytes)} in ${numbers.count(chunks)} chunks (${numbers.count(rawChunks)} uncompressed)`;
+  return [where, ...smaller(dataRatio, 'the pages', numbers)].join(', ');
+}
+
+function fileText({ fileBytes, allocatedBytes }: InspectReport, numbers: Numbers): string {
+  return allocatedBytes === undefined
+    ? UNKNOWN
+    : `${numbers.bytes(fileBytes)} (${numbers.bytes(allocatedBytes)} on disk)`;
+}
+
+function smaller(ratio: number | undefined, than: string, numbers: Numbers): string[] {
+  return ratio === undefined ? [] : [`${numbers.ratio(ratio)} times smaller than ${than}`];
+}
+
 function integritySection(report: InspectReport, numbers: Numbers): string[] {
-  const { complete, problems, source, memory, identity } = report;
-  const sound = complete && problems.length === 0;
+  const { problems, source, memory, identity } = report;
   const hidden = problems.length - PROBLEMS_SHOWN;
   return [
     'INTEGRITY',
-    row('complete', sound ? 'yes; header, manifests, index and footer are sound' : soundness(complete)),
+    row('complete', soundness(report)),
     ...problems.slice(0, PROBLEMS_SHOWN).map(({ code, offset, message }) => {
-      return row('problem', `${code}${offset === undefined ? '' : ` at ${offset}`}: ${printable(message)}`);
+      return row(
+        'problem',
+        `${code}${offset === undefined ? '' : ` at ${offset}`}: ${bareMessage(message, report.path, offset)}`,
+      );
     }),
     ...optionalRow('', hidden > 0 ? `and ${plural(hidden, 'problem')} more: --json` : ''),
-    ...(sound ? [] : [row('trusted', `the first ${numbers.bytes(report.trustedBytes)}; nothing behind that`)]),
+    ...(reportExitCode(report) === 0
+      ? []
+      : [row('trusted', `the first ${numbers.count(report.trustedBytes)} bytes; vmsnap verify tells about the rest`)]),
     row('identity', identity ?? UNKNOWN),
-    row('digest', `${memory.digest ?? UNKNOWN} (XXH3-128 of the memory)`),
+    row('digest', memory.digest === undefined ? UNKNOWN : `${memory.digest} (of the memory, XXH3-128)`),
     ...optionalRow('source', source.mayHaveChanged === true ? 'may have changed while it was read' : ''),
   ];
 }
 
-function soundness(complete: boolean): string {
+function soundness(report: InspectReport): string {
+  const { complete, problems } = report;
+  if (isStream(report)) return 'unknown: of a stream only the beginning is read';
+  if (complete && problems.length === 0) return 'yes; header, manifests, index and footer are sound';
   return complete ? 'yes, but damaged' : 'no: the image ends before its footer, or its end is damaged';
 }
 

@@ -6,14 +6,27 @@ import { formatCount } from '../output/units.js';
 const EXIT_CORRUPT = 14;
 const EXIT_UNSUPPORTED = 15;
 
-export function reportExitCode({ complete, problems }: InspectReport): number {
+export function reportExitCode(report: InspectReport): number {
+  const { complete, problems } = report;
   if (problems.some(({ code }) => code === 'UNSUPPORTED')) return EXIT_UNSUPPORTED;
-  return complete && problems.length === 0 ? 0 : EXIT_CORRUPT;
+  return problems.length === 0 && (complete || isStream(report)) ? 0 : EXIT_CORRUPT;
+}
+
+/** Of a stream only the beginning was read: that its end is unknown is no damage. */
+export function isStream({ allocatedBytes }: InspectReport): boolean {
+  return allocatedBytes === undefined;
+}
+
+/** A message without the path and the offset that stand beside it anyway. */
+export function bareMessage(message: string, path: string, offset: number | undefined): string {
+  const prefix = `${path} is damaged at offset ${offset}: `;
+  return printable(message.startsWith(prefix) ? message.slice(prefix.length) : message);
 }
 
 /** One line about an image that is not sound. */
 export function trustMessage({ path, problems, trustedBytes }: InspectReport): string {
   const first = problems[0];
-  const what = first === undefined ? 'it is not complete' : printable(first.message);
-  return `${path}: ${what}; the first ${formatCount(trustedBytes)} bytes can be trusted`;
+  const message = printable(first === undefined ? `${path} is not complete` : first.message);
+  const what = message.startsWith(path) ? message : `${path}: ${message}`;
+  return `${what}; the first ${formatCount(trustedBytes)} bytes can be trusted`;
 }

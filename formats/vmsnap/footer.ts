@@ -2,7 +2,7 @@
 import { native } from '../../native/binding.js';
 import { corrupt } from './corrupt.js';
 import { isZero } from './header.js';
-import { DIGEST_BYTES, FOOTER_BYTES, FOOTER_MAGIC } from './layout.js';
+import { DIGEST_BYTES, FOOTER_BYTES, FOOTER_MAGIC, PREFIX_BYTES } from './layout.js';
 import { readU64, writeU64 } from './record.js';
 
 export interface Footer {
@@ -63,9 +63,14 @@ export function decodeFooter(bytes: Buffer, offset: number, binding: bigint, pat
   return footer;
 }
 
-/** XXH3-128 over the four structures that stand for the whole image, as 32 hex digits. */
+/** XXH3-128 over the four structures that stand for the whole image, as 32 hex digits. Takes whole records. */
 export function imageIdentity(headerAndManifest: Buffer, endRecord: Buffer, listRecord: Buffer): string {
-  return xxh3Hex(Buffer.concat([headerAndManifest, endRecord, listRecord]));
+  return xxh3Hex(Buffer.concat([headerAndManifest, withoutPadding(endRecord), withoutPadding(listRecord)]));
+}
+
+/** Prefix, tables and payload of a record, whose lengths have been checked. */
+function withoutPadding(record: Buffer): Buffer {
+  return record.subarray(0, PREFIX_BYTES + record.readUInt32LE(4) + readU64(record, 8));
 }
 
 export function xxh3Hex(bytes: Uint8Array): string {

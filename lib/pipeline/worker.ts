@@ -9,8 +9,9 @@ import { Aborted } from './mutex.js';
 import type { ReadJob } from './readJob.js';
 import { runReadWorker } from './readWorker.js';
 import { runSaveWorker, type SaveJob } from './saveWorker.js';
+import { runStreamReadWorker, type StreamReadJob } from './streamReadWorker.js';
 
-export type Job = SaveJob | ReadJob | GunzipJob;
+export type Job = SaveJob | ReadJob | GunzipJob | StreamReadJob;
 
 export type Answer =
   | { readonly kind: 'done'; readonly result: unknown }
@@ -42,5 +43,7 @@ function run(job: Job): unknown {
       return runReadWorker(job);
     case 'gunzip':
       return runGunzipWorker(job);
+    case 'streamRead':
+      return runStreamReadWorker(job);
   }
 }

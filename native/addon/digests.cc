@@ -1,4 +1,4 @@
-// crc32c, xxh3, digestSegment's sum: addLeaves.
+// crc32c, xxh3, addLeaves.
 #include <cstring>
 #include <limits>
 

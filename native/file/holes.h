@@ -10,7 +10,8 @@
 
 namespace vmsnap {
 
-/// The stretch of a file that starts at the offset asked for.
+/// The stretch of a file that starts at the offset asked for. A stretch of data may hold small holes, which read as
+/// zeros: a hole of 256 KiB and more is never read whole.
 struct Stretch {
   bool is_hole;
   /// Where it ends: after the offset asked for, not after `end`.

@@ -10,7 +10,7 @@ namespace vmsnap {
 
 namespace {
 
-/// Fits into the L2 cache beside what else is in use; larger and smaller batches measured slower.
+/// Fits into the L2 cache beside what else is in use.
 constexpr size_t kBatchBytes = size_t{256} << 10;
 
 /// Takes the pages of a segment in order and fills the output.

@@ -48,6 +48,27 @@ TEST(seek_data_finds_the_end_of_a_hole) {
   CHECK_EQ(seek_data(12345, 0, 100), int64_t{-EBADF});
 }
 
+TEST(stretches_of_data_are_short_and_holes_whole) {
+  for (const std::string& folder : folders_to_try()) {
+    const UniqueFd file = temp_file(folder);
+    CHECK_EQ(ftruncate(file.get(), 64 << 20), 0);
+    write_at(file.get(), Random(23).bytes(4 << 20), 8 << 20);
+    Stretch stretch;
+    CHECK_EQ(find_stretch(file.get(), 0, 64 << 20, stretch), 0);
+    CHECK(stretch.is_hole);
+    CHECK_EQ(stretch.end, uint64_t{8 << 20});
+    // The end of data is not asked for (SEEK_HOLE takes tmpfs too long): it is followed a little way at a time.
+    CHECK_EQ(find_stretch(file.get(), 8 << 20, 64 << 20, stretch), 0);
+    CHECK(!stretch.is_hole);
+    CHECK(stretch.end > 8 << 20 && stretch.end <= 9 << 20);
+    CHECK_EQ(find_stretch(file.get(), 13 << 20, 64 << 20, stretch), 0);
+    CHECK(stretch.is_hole);
+    CHECK_EQ(stretch.end, uint64_t{64 << 20});
+    CHECK_EQ(find_stretch(file.get(), 13 << 20, 65 << 20, stretch), kFileEndsEarly);
+    CHECK_EQ(stretch.end, uint64_t{64 << 20});
+  }
+}
+
 TEST(page_cache_residence_and_advice) {
   const UniqueFd file = temp_file();
   write_at(file.get(), Random(21).bytes(1 << 20), 0);

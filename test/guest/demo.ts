@@ -54,7 +54,7 @@ async function saveAndLoad(machine: Machine, sizeBytes: number): Promise<void> {
     `    ${bytes(sizeBytes)} became ${bytes(imageBytes)}: ${(sizeBytes / imageBytes).toFixed(1)} times smaller`,
   );
   indent(await command('inspect', image), INSPECT_LINES);
-  indent(await command('verify', image, '--quiet'), 2);
+  indent(await command('verify', image), 3);
   await command('load', image, restored, '--quiet');
 
   const startedAt = performance.now();

@@ -40,7 +40,7 @@ const damaged = (title: string, damage: Preparation, ...stdout: readonly RegExp[
   args: ['inspect', 'img'],
   exitCode: 14,
   stdout,
-  stderr: /^vmsnap: error: img: .+ the first [\d,]+ bytes can be trusted\n$/,
+  stderr: /^vmsnap: error: img is .+ the first [\d,]+ bytes can be trusted\n$/,
 });
 
 export const inspectCases: readonly Case[] = [
@@ -94,6 +94,15 @@ export const inspectCases: readonly Case[] = [
     exitCode: 10,
     stdout: [/^missing +- .*NOT_FOUND$/m, /1 of 2 complete\n$/],
     stderr: /^vmsnap: error: .*missing/,
+  },
+  {
+    title: 'the beginning of standard input',
+    prepare: image,
+    args: ['inspect', '-'],
+    stdin: 'img',
+    exitCode: 0,
+    stdout: [/\n {2}machine +web1\n/, /complete +unknown/, /file +-\n/],
+    stderr: '',
   },
   { title: 'a missing image', args: ['inspect', 'missing'], exitCode: 10, stdout: '', stderr: /missing/ },
   { title: 'what is no image', prepare: image, args: ['inspect', 'mem'], exitCode: 14, stdout: '', stderr: /mem/ },

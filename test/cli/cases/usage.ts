@@ -114,7 +114,7 @@ export const usageCases: readonly Case[] = [
   refused('a view of several images', ['inspect', '--map', 'i', 'j'], /--map takes one image/),
   refused('--state without --map', ['inspect', '--state', 'data', 'i'], /--state goes with --map/),
   refused('--limit without a listing', ['inspect', '--limit', '1', 'i'], /--limit goes with --map or --chunks/),
-  refused('inspect of standard input', ['inspect', '-'], /needs an image that is a file/),
+  refused('a view of standard input', ['inspect', '--map', '-'], /needs an image that is a file/),
   refused('extract from standard input', ['extract', '--attachment', 'a', '-', 'f'], /needs an image that is a file/),
   refused('extract into a file without saying what', ['extract', 'i', 'f'], /--attachment NAME/),
   refused('standard input twice', ['verify', '-', '-'], /- stands twice/),

@@ -90,12 +90,19 @@ export const verifyCases: readonly Case[] = [
     stdout: /^img: intact/,
     stderr: /missing/,
   },
-  { title: 'what is no image', prepare: image, args: ['verify', 'mem'], exitCode: 14, stderr: /mem/ },
+  {
+    title: 'what is no image',
+    prepare: image,
+    args: ['verify', 'mem'],
+    exitCode: 14,
+    stdout: /^mem: DAMAGED: 1 damaged place .*\n {2}header at 0: .+\n$/,
+    stderr: '',
+  },
   {
     title: 'an empty file',
     prepare: [{ file: 'empty', content: '' }],
     args: ['verify', 'empty'],
     exitCode: 14,
-    stderr: /empty/,
+    stdout: /^empty: DAMAGED/,
   },
 ];

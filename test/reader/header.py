@@ -1,0 +1,45 @@
+"""Header and binding (SPEC.md, "Header")."""
+
+from dataclasses import dataclass
+
+from crc32c import crc32c
+from damage import require
+from fields import require_zeros, round_up, take, u16, u32, u64
+from xxh3_128 import xxh3_128
+
+HEADER_BYTES = 64
+MAGIC = bytes.fromhex("89564D530D0A1A0A")
+READ_VERSION = 0
+MANIFEST_MAX_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class Header:
+    alignment: int
+    crc: int
+    manifest_json: bytes
+    records_at: int
+    """Header and start manifest with its padding."""
+    opening: bytes
+
+    @property
+    def binding(self) -> int:
+        return int.from_bytes(xxh3_128(self.opening)[8:], "big")
+
+
+def read_header(image: bytes) -> Header:
+    raw = take(image, 0, HEADER_BYTES, "header")
+    require(raw[:8] == MAGIC, 0, "this is no vmsnap image")
+    require(crc32c(raw[:60]) == u32(raw, 60), 0, "header: CRC does not match")
+    require(u16(raw, 8) <= READ_VERSION, 8, f"unsupported: needs a reader of version {u16(raw, 8)}")
+    require(u64(raw, 24) == 0, 24, f"unsupported: incompatible features 0x{u64(raw, 24):x}")
+    require_zeros(raw, 40, 60, 40, "reserved space of the header")
+    alignment = u32(raw, 12)
+    require(alignment in (8, 4096), 12, f"alignment of {alignment}")
+    length = u32(raw, 32)
+    require(2 <= length <= MANIFEST_MAX_BYTES, 32, f"start manifest of {length} bytes")
+    records_at = round_up(HEADER_BYTES + length, alignment)
+    manifest = take(image, HEADER_BYTES, records_at - HEADER_BYTES, "start manifest")
+    require(crc32c(manifest) == u32(raw, 36), HEADER_BYTES, "start manifest: CRC does not match")
+    require_zeros(manifest, length, len(manifest), HEADER_BYTES + length, "padding of the start manifest")
+    return Header(alignment, u32(raw, 60), manifest[:length], records_at, raw + manifest)

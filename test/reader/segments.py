@@ -1,0 +1,123 @@
+"""Segment records: tables, pages and leaves (SPEC.md, "Segment record")."""
+
+from dataclasses import dataclass
+from typing import Iterator
+
+from chunks import ENTRY_BYTES, Chunk, ChunkDecoder, split_payload
+from damage import require
+from fields import require_zeros, u32
+from memory_digest import LEAF_BYTES, leaf_digests
+from records import PREFIX_BYTES, Record
+from start_manifest import StartManifest
+from state_map import ABSENT, DATA, UNIFORM, read_state_map
+
+FIXED_BYTES = 24
+DIGEST_BYTES = 16
+WORD_BYTES = 8
+SEGMENTS_MAX = 2**32
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the segments of a region are."""
+
+    region: int
+    offset: int
+    size: int
+
+
+class Places:
+    def __init__(self, manifest: StartManifest):
+        self._manifest = manifest
+        self._first = []
+        count = 0
+        for region in manifest.regions:
+            self._first.append(count)
+            count += -(-region.size // manifest.segment_size)
+        require(count <= SEGMENTS_MAX, 64, f"{count} segments")
+        self.count = count
+
+    def of(self, segment: int, record_at: int) -> Place:
+        require(segment < self.count, record_at + 32, f"segment {segment} of {self.count}")
+        region = next(i for i in reversed(range(len(self._first))) if self._first[i] <= segment)
+        offset = (segment - self._first[region]) * self._manifest.segment_size
+        size = min(self._manifest.segment_size, self._manifest.regions[region].size - offset)
+        return Place(region, offset, size)
+
+
+@dataclass(frozen=True)
+class Segment:
+    record: Record
+    place: Place
+    runs: list[tuple[int, int]]
+    words: list[bytes]
+    leaves: list[bytes]
+    chunks: list[Chunk]
+
+    def pages(self, state: int) -> int:
+        return sum(pages for run, pages in self.runs if run == state)
+
+
+def read_segment(record: Record, manifest: StartManifest, places: Places) -> Segment:
+    place = places.of(record.subject, record.offset)
+    tables, at = record.tables, record.offset + PREFIX_BYTES
+    require(len(tables) >= FIXED_BYTES, at, "tables are too short")
+    map_bytes, uniform, references, data, chunk_count, leaf_count = (u32(tables, 4 * i) for i in range(6))
+    require(references == 0, at + 8, "unsupported: references")
+    require(data + uniform <= manifest.pages_per_segment, at, "more pages than the segment has")
+    require(chunk_count == -(-data // manifest.pages_per_chunk), at + 16, f"{chunk_count} chunks for {data} pages")
+    require(leaf_count == -(-place.size // LEAF_BYTES), at + 20, f"{leaf_count} leaves")
+    words_at = FIXED_BYTES + DIGEST_BYTES * leaf_count
+    chunks_at = words_at + WORD_BYTES * uniform
+    map_at = chunks_at + ENTRY_BYTES * chunk_count
+    require(map_at + map_bytes <= len(tables), at, "tables are longer than their length")
+    require_zeros(tables, map_at + map_bytes, len(tables), at + map_at + map_bytes, "end of the tables")
+    runs = read_state_map(tables[map_at : map_at + map_bytes], place.size // manifest.page_size, at + map_at)
+    segment = Segment(
+        record,
+        place,
+        runs,
+        _cut(tables, words_at, WORD_BYTES, uniform),
+        _cut(tables, FIXED_BYTES, DIGEST_BYTES, leaf_count),
+        split_payload(tables, chunks_at, _raw_lengths(data, manifest), record.payload, record.payload_at),
+    )
+    require(segment.pages(DATA) == data, at + 12, "the state map has another number of data pages")
+    require(segment.pages(UNIFORM) == uniform, at + 4, "the state map has another number of uniform pages")
+    require(all(any(word) for word in segment.words), at + words_at, "a uniform page of zeros")
+    return segment
+
+
+def _cut(tables: bytes, at: int, size: int, count: int) -> list[bytes]:
+    return [tables[at + size * i : at + size * (i + 1)] for i in range(count)]
+
+
+def _raw_lengths(data_pages: int, manifest: StartManifest) -> list[int]:
+    step = manifest.pages_per_chunk
+    return [min(step, data_pages - done) * manifest.page_size for done in range(0, data_pages, step)]
+
+
+def memory_of(segment: Segment, page_size: int, decoder: ChunkDecoder) -> bytes:
+    """The bytes of the segment, proven by its leaf digests."""
+    memory = b"".join(_runs_of_bytes(segment, page_size, decoder))
+    for i, (found, expected) in enumerate(zip(leaf_digests(memory), segment.leaves)):
+        require(found == expected, segment.record.offset, f"segment {segment.record.subject}: leaf {i} is wrong")
+    return memory
+
+
+def _runs_of_bytes(segment: Segment, page_size: int, decoder: ChunkDecoder) -> Iterator[bytes]:
+    data = b"".join(decoder.raw(chunk) for chunk in segment.chunks)
+    words = iter(segment.words)
+    used = 0
+    for state, pages in segment.runs:
+        length = pages * page_size
+        if state == DATA:
+            yield data[used : used + length]
+            used += length
+        elif state == UNIFORM:
+            yield b"".join(next(words) * (page_size // WORD_BYTES) for _ in range(pages))
+        else:
+            yield bytes(length)
+
+
+def absent_pages(segment: Segment) -> int:
+    return segment.pages(ABSENT)

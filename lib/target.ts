@@ -67,7 +67,7 @@ function replacementTarget(path: string, options: LoadOptions): LoadTarget {
   const { force = false, mode, owner } = options;
   const file = ReplacementFile.open(path, { what: 'target', force, mode: mode ?? DEFAULT_MODE, owner });
   return {
-    sink: { kind: 'file', fd: file.fd, path, overwrite: false, punch: false, mapped: false },
+    sink: { kind: 'file', fd: file.fd, path, overwrite: false, punch: false },
     inPlace: false,
     resize: (sizeBytes) => withSystemErrors('resize', path, () => ftruncateSync(file.fd, sizeBytes)),
     finish: () => file.publish(),
@@ -89,7 +89,7 @@ async function inPlaceTarget(path: string, stats: Stats | undefined, options: Lo
   const { fd, hadContents, isHugetlbfs } = target;
   return {
     // Holes of a hugetlbfs file would give its pages back to the pool.
-    sink: { kind: 'file', fd, path, overwrite: hadContents, punch: !isHugetlbfs, mapped: isHugetlbfs },
+    sink: { kind: 'file', fd, path, overwrite: hadContents, punch: !isHugetlbfs },
     inPlace: true,
     resize: (sizeBytes) => target.resize(sizeBytes),
     finish: () => target.finish(),

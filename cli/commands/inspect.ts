@@ -34,7 +34,7 @@ export const inspectCommand: CommandSpec = {
   ],
   notes: [
     'Of standard input (-), only the beginning is read. Offsets of --range count the',
-    'regions end to end. Exit code 14: the image is damaged, and what can be trusted is',
+    'regions end to end. Exit code 14: the image is damaged; what can be trusted is',
     'printed. 15: it is too new.',
   ],
   lastIsOutput: false,

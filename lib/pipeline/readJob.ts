@@ -20,8 +20,6 @@ export type SinkDescription =
       readonly overwrite: boolean;
       /** Overwrite with holes where the file system can. */
       readonly punch: boolean;
-      /** hugetlbfs knows no write(): pages are copied through a mapping. */
-      readonly mapped: boolean;
     }
   | { readonly kind: 'stream'; readonly fd: number; readonly path: string };
 

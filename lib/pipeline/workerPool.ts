@@ -34,7 +34,7 @@ export async function runJobs<T>(jobs: readonly Job[], control: SharedControl): 
 }
 
 async function runJob(job: Job): Promise<unknown> {
-  const worker = idle.pop() ?? new Worker(new URL('./worker.js', import.meta.url));
+  const worker = idle.pop() ?? startWorker();
   worker.ref();
   const answer = await ask(worker, job);
   worker.unref();
@@ -43,6 +43,17 @@ async function runJob(job: Job): Promise<unknown> {
   if (answer.kind === 'done') return answer.result;
   if (answer.kind === 'aborted') throw new Aborted();
   throw answer.error instanceof Error ? answer.error : reviveError(answer.error as PlainError);
+}
+
+function startWorker(): Worker {
+  // A worker closes descriptors that were opened elsewhere, which Node would warn about.
+  const worker = new Worker(new URL('./worker.js', import.meta.url), { trackUnmanagedFds: false });
+  // One that dies while idle must not be handed out again: it would never answer.
+  worker.once('exit', () => {
+    const at = idle.indexOf(worker);
+    if (at >= 0) idle.splice(at, 1);
+  });
+  return worker;
 }
 
 function ask(worker: Worker, job: Job): Promise<Answer> {

@@ -98,7 +98,7 @@ function runTypeScript(t: ExecutionContext, text: string): void {
 }
 
 test('the table of exit codes is what the program has', (t) => {
-  const rows = [...readDocument('docs/scripting.md').matchAll(/^\| (\d+) \| ([A-Z_]+) \|/gm)];
+  const rows = [...readDocument('docs/scripting.md').matchAll(/^\| (\d+) +\| ([A-Z_]+) +\|/gm)];
   const documented = Object.fromEntries(rows.map(([, code, name]) => [name, Number(code)]));
   t.deepEqual(documented, { ...EXIT_CODES });
 });

@@ -45,7 +45,7 @@ test('file to file, with verify, inspect and random reads', async (t) => {
         t.deepEqual(folder.leftovers(), []);
       });
     }),
-    { numRuns: FILE_RUNS, errorWithCause: true },
+    { numRuns: FILE_RUNS, includeErrorInReport: true },
   );
 });
 
@@ -72,7 +72,7 @@ test('pipe to file, and pipe to pipe back', async (t) => {
         t.is(loaded.digest, saved.digest);
       });
     }),
-    { numRuns: PIPE_RUNS, errorWithCause: true },
+    { numRuns: PIPE_RUNS, includeErrorInReport: true },
   );
 });
 
@@ -88,7 +88,7 @@ test('the digest depends on nothing but the regions', async (t) => {
         t.is(one.digest, other.digest);
       });
     }),
-    { numRuns: DIGEST_RUNS, errorWithCause: true },
+    { numRuns: DIGEST_RUNS, includeErrorInReport: true },
   );
 });
 

@@ -1,5 +1,6 @@
 /** Starts children/work.js: one operation of the library in a process of its own. */
 import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import type { LoadResult, SaveResult, VerifyResult } from '../../../lib/index.js';
 import type { Outcome, Work, WorkEvent } from '../children/work.js';
@@ -64,16 +65,14 @@ export function succeed<T extends SaveResult | LoadResult | VerifyResult>(
 }
 
 function outcomeOf(child: ChildProcess): Promise<Outcome> {
-  return new Promise((resolve, reject) => {
-    let outcome: Outcome | undefined;
-    child.on('message', (message) => {
-      const event = message as WorkEvent;
-      if (event.event === 'done') outcome = event.outcome;
-    });
-    child.once('error', reject);
-    child.once('exit', (exitCode, signal) => {
-      const message = `the process ended with ${signal ?? exitCode}`;
-      resolve(outcome ?? { ok: false, code: signal ?? 'NO_ANSWER', message, path: undefined, hint: undefined });
-    });
+  let outcome: Outcome | undefined;
+  child.on('message', (message) => {
+    const event = message as WorkEvent;
+    if (event.event === 'done') outcome = event.outcome;
+  });
+  // The last message may come after the exit, but not after the end of the channel.
+  return Promise.all([once(child, 'exit'), once(child, 'disconnect')]).then(([[exitCode, signal]]) => {
+    const message = `the process ended with ${signal ?? exitCode}`;
+    return outcome ?? { ok: false, code: signal ?? 'NO_ANSWER', message, path: undefined, hint: undefined };
   });
 }

@@ -71,7 +71,6 @@ class ZstdCodec implements ChunkCodec {
     const context = new zstd.CCtx();
     context.setParameter(zstd.CParameter.compressionLevel, this.#level);
     context.setParameter(zstd.CParameter.contentSizeFlag, 1);
-    context.setParameter(zstd.CParameter.checksumFlag, 1);
     return context;
   }
 }

@@ -80,7 +80,8 @@ export async function save(source: string | undefined, image: string, options: S
   try {
     attachments = openAttachments(options.attachments ?? []);
     if (image !== '-') {
-      requireOtherFile(opened, image);
+      requireOtherFile(opened.guarded, 'source', image);
+      requireOtherFile(attachments, 'attachment', image);
       file = ReplacementFile.open(image, { what: 'image', force: options.force ?? false });
     }
     return await new Save(image, options, settings, opened, attachments, file).run();
@@ -94,13 +95,13 @@ export async function save(source: string | undefined, image: string, options: S
 }
 
 /** An image that replaces its own source would leave the machine without memory. */
-function requireOtherFile(opened: OpenedSource, image: string): void {
+function requireOtherFile(inputs: readonly { readonly fd: number }[], what: string, image: string): void {
   const target = statSync(image, { throwIfNoEntry: false });
   if (target === undefined) return;
-  for (const file of opened.guarded) {
-    const stats = fstatSync(file.fd);
+  for (const { fd } of inputs) {
+    const stats = fstatSync(fd);
     if (stats.ino !== target.ino || stats.dev !== target.dev) continue;
-    throw new VmsnapError('USAGE', `source and image are the same file, ${image}`, {
+    throw new VmsnapError('USAGE', `${what} and image are the same file, ${image}`, {
       path: image,
       hint: 'give the image another name',
     });

@@ -93,7 +93,7 @@ async function inPlaceTarget(path: string, stats: Stats | undefined, options: Lo
     inPlace: true,
     resize: (sizeBytes) => target.resize(sizeBytes),
     finish: () => target.finish(),
-    discard: () => target.close(),
+    discard: () => target.discard(),
   };
 }
 

@@ -53,8 +53,11 @@ export interface SaveOptions extends CommonOptions {
   readonly codec?: CodecName | undefined;
   /** zstd -100 to 22, zlib 1 to 9; default 1. */
   readonly level?: number | undefined;
+  /** Power of two, 4 KiB to 2 MiB; default 4 KiB. */
   readonly pageSize?: number | undefined;
+  /** Unit of work; power of two, 1 to 64 MiB; default 4 MiB. */
   readonly segmentSize?: number | undefined;
+  /** Unit of random access; power of two, 4 KiB to 4 MiB; default 256 KiB. */
   readonly chunkSize?: number | undefined;
   readonly detector?: DetectorName | undefined;
   readonly regions?: readonly RegionOption[] | undefined;

@@ -9,6 +9,7 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { VmsnapError } from './errors.js';
 
 /** A way to tell zero and uniform pages from data pages. */
 export interface DetectorStatus {
@@ -129,6 +130,8 @@ export interface NativeBinding {
     words: BigUint64Array,
     out: Uint8Array,
   ): void;
+  /** Writes bytes [offset, offset + length) at `position` of a file or device; on hugetlbfs, which has no write(), by a mapping. */
+  writeBytes(fd: number, position: number, bytes: Uint8Array, offset: number, length: number): number;
   /** Zeroes [position, position + length) of a file: by a hole if `punch` and possible, else by writing. */
   zeroRange(fd: number, position: number, length: number, punch: boolean): number;
 
@@ -204,7 +207,11 @@ function loadBinding(): NativeBinding {
   try {
     return createRequire(import.meta.url)(path) as NativeBinding;
   } catch (cause) {
-    throw new Error(`vmsnap: the native addon ${path} cannot be loaded; build it with "npm rebuild vmsnap"`, { cause });
+    throw new VmsnapError('FAILED', `the native addon ${path} cannot be loaded: ${(cause as Error).message}`, {
+      path,
+      hint: 'build it with "npm rebuild vmsnap"; that needs python3, make and g++',
+      cause,
+    });
   }
 }
 

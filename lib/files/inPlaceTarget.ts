@@ -20,6 +20,7 @@ export class InPlaceTarget {
   readonly #markerPath: string;
   readonly #isFile: boolean;
   #open = true;
+  #touched = false;
 
   private constructor(fd: number, path: string, hadContents: boolean, stats: Stats, markerPath: string) {
     this.fd = fd;
@@ -50,17 +51,34 @@ export class InPlaceTarget {
     }
   }
 
-  /** Gives a file exactly `sizeBytes`; a device must have room for them. Huge pages are taken now, while that can fail. */
+  /**
+   * Gives a file exactly `sizeBytes` (on hugetlbfs, whole huge pages of which the rest is zero); a device must have room for
+   * them. Huge pages are taken now, while that can fail.
+   */
   resize(sizeBytes: number): void {
     if (!this.#isFile) {
-      const size = native.blockDeviceSize(this.fd);
-      if (size < 0) throw errnoError(size, 'find out the size of', this.path);
-      if (size >= sizeBytes) return;
-      throw new VmsnapError('NO_SPACE', `${this.path} has ${size} bytes, the memory ${sizeBytes}`, { path: this.path });
+      this.#requireRoom(sizeBytes);
+      this.#touched = true;
+      return;
     }
-    withSystemErrors('resize', this.path, () => ftruncateSync(this.fd, sizeBytes));
-    if (!this.isHugetlbfs) return;
-    const result = native.allocate(this.fd, 0, sizeBytes);
+    this.#touched = true;
+    if (this.isHugetlbfs) this.#resizeHuge(sizeBytes);
+    else withSystemErrors('resize', this.path, () => ftruncateSync(this.fd, sizeBytes));
+  }
+
+  #requireRoom(sizeBytes: number): void {
+    const size = native.blockDeviceSize(this.fd);
+    if (size < 0) throw errnoError(size, 'find out the size of', this.path);
+    if (size >= sizeBytes) return;
+    throw new VmsnapError('NO_SPACE', `${this.path} has ${size} bytes, the memory ${sizeBytes}`, { path: this.path });
+  }
+
+  #resizeHuge(sizeBytes: number): void {
+    const hugePageBytes = fstatSync(this.fd).blksize;
+    const wholeBytes = Math.ceil(sizeBytes / hugePageBytes) * hugePageBytes;
+    withSystemErrors('resize', this.path, () => ftruncateSync(this.fd, wholeBytes));
+    const result =
+      native.allocate(this.fd, 0, wholeBytes) || native.zeroRange(this.fd, sizeBytes, wholeBytes - sizeBytes, false);
     if (result === 0) return;
     const error = errnoError(result, 'allocate huge pages for', this.path);
     throw new VmsnapError(error.code, error.message, {
@@ -77,15 +95,26 @@ export class InPlaceTarget {
     } catch (error) {
       throw wrapSystemError(error, 'remove the marker', this.#markerPath);
     }
-    this.close();
+    this.#open = false;
+    closeSync(this.fd);
     await syncFolder(dirname(this.path));
   }
 
-  /** Leaves the marker where it is. */
-  close(): void {
+  /** After a failure: a target that was made here goes, one that was written to keeps its marker. */
+  discard(): void {
     if (!this.#open) return;
     this.#open = false;
     closeSync(this.fd);
+    if (!this.hadContents) removeQuietly(this.path);
+    if (!this.hadContents || !this.#touched) removeQuietly(this.#markerPath);
+  }
+}
+
+function removeQuietly(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch {
+    // What led here is the error to report.
   }
 }
 

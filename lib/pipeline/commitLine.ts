@@ -11,7 +11,6 @@
  * after all workers are done. Output buffers are shared memory owned by their worker until announced, and again once
  * their slot is PLACED.
  */
-import { writeSync } from 'node:fs';
 import { encodeCountedRecord } from '../../formats/vmsnap/countedRecord.js';
 import { encodeIndexEntry, type IndexListEntry } from '../../formats/vmsnap/imageIndex.js';
 import {
@@ -23,7 +22,7 @@ import {
 } from '../../formats/vmsnap/layout.js';
 import { encodePrefix, headBytes, recordBytes } from '../../formats/vmsnap/record.js';
 import { native } from '../../native/binding.js';
-import { errnoError, VmsnapError, wrapSystemError } from '../../native/errors.js';
+import { errnoError, VmsnapError } from '../../native/errors.js';
 import {
   NUMBER_CHUNKS,
   NUMBER_CHUNKS_RAW,
@@ -413,14 +412,8 @@ export class CommitLine {
 
 /** Writes all of `bytes[0..length)` at `offset` of a file. */
 export function writeAt(output: { fd: number; path: string }, bytes: Uint8Array, length: number, offset: number): void {
-  let done = 0;
-  while (done < length) {
-    try {
-      done += writeSync(output.fd, bytes, done, length - done, offset + done);
-    } catch (error) {
-      throw wrapSystemError(error, 'write to', output.path, offset + done);
-    }
-  }
+  const result = native.writeBytes(output.fd, offset, bytes, 0, length);
+  if (result !== 0) throw errnoError(result, 'write to', output.path, offset);
 }
 
 export function asBuffer(bytes: Uint8Array): Buffer {

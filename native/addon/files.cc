@@ -1,6 +1,7 @@
 // Holes, page cache, leases, locks and names.
 #include "../base/limits.h"
 #include "../file/file_system.h"
+#include "../file/gather_writer.h"
 #include "../file/holes.h"
 #include "../file/lease.h"
 #include "../file/page_cache.h"
@@ -48,6 +49,18 @@ Napi::Value zero_file_range(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), zero_range(range.fd, range.position, range.size_bytes, punch));
 }
 
+Napi::Value write_file_bytes(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  const int fd = arguments.file_descriptor(0);
+  const uint64_t position = arguments.position(1, "position");
+  const std::span<uint8_t> bytes = arguments.byte_range(2, "bytes");
+  if (!arguments.ok()) return info.Env().Undefined();
+  GatherWriter writer(fd, position);
+  int status = bytes.empty() ? 0 : writer.add(bytes.data(), bytes.size());
+  if (status == 0) status = writer.flush();
+  return Napi::Number::New(info.Env(), status);
+}
+
 Napi::Value seek_file_data(const Napi::CallbackInfo& info) {
   Arguments arguments(info);
   const int fd = arguments.file_descriptor(0);
@@ -68,6 +81,7 @@ Napi::Value rename_file(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void register_files(Napi::Env env, Napi::Object exports) {
+  export_function(env, exports, "writeBytes", write_file_bytes);
   export_function(env, exports, "zeroRange", zero_file_range);
   export_function(env, exports, "seekData", seek_file_data);
   export_function(env, exports, "allocate", of_range<allocate>);

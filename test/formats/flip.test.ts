@@ -2,27 +2,22 @@
 import test from 'ava';
 import type { CodecName } from '../../lib/index.js';
 import { workspace } from '../lib/support/workspace.js';
-import { takeApart } from './forge.js';
 import { Judge } from './support/judge.js';
-import { smallImage } from './support/smallImages.js';
-
-/** Each byte loses or gains one bit, another one from byte to byte. */
-function flipped(image: Buffer, at: number): Buffer {
-  const copy = Buffer.from(image);
-  copy[at]! ^= 1 << at % 8;
-  return copy;
-}
+import { smallImage, tinyMemory } from './support/smallImages.js';
 
 /** One test for each of these parts, so that none takes long on a slow machine. */
 const PARTS = 4;
+/** With codec `none` most of an image is zeros up to the next 4 KiB. Of a run of them the ends and every 61st are changed. */
+const PADDING_STEP = 61;
+const PADDING_EDGE_BYTES = 4;
 
 for (const codec of ['zstd', 'none'] satisfies CodecName[]) {
   for (let part = 0; part < PARTS; part++) {
-    test(`codec ${codec}: verify sees a flip of any byte, and load never gives wrong memory (part ${part + 1} of ${PARTS})`, async (t) => {
+    test(`codec ${codec}: no flip of a byte goes unseen or gives wrong memory (part ${part + 1} of ${PARTS})`, async (t) => {
       const folder = workspace(t);
-      const { bytes, memory } = await smallImage(folder, { codec });
+      const { bytes, memory } = await smallImage(folder, { codec }, tinyMemory());
       const judge = new Judge(folder);
-      for (const at of positions(bytes, part)) {
+      for (const at of positions(bytes, part, codec === 'none')) {
         judge.put(flipped(bytes, at));
         const verdict = await judge.verify();
         if (verdict !== 'damaged') t.fail(`flip at ${at}: verify says ${verdict}`);
@@ -35,19 +30,24 @@ for (const codec of ['zstd', 'none'] satisfies CodecName[]) {
   }
 }
 
-/** Every byte of the part; of long runs of padding zeros (codec none) every 61st. */
-function positions(image: Buffer, part: number): number[] {
-  const alignment = takeApart(image).header.readUInt32LE(12);
-  const from = Math.floor((image.length * part) / PARTS);
-  const to = Math.floor((image.length * (part + 1)) / PARTS);
+/** One bit, another from byte to byte. */
+function flipped(image: Buffer, at: number): Buffer {
+  const copy = Buffer.from(image);
+  copy[at]! ^= 1 << (at % 8);
+  return copy;
+}
+
+/** Bytes of a part of the image. */
+function positions(image: Buffer, part: number, thinZeros: boolean): number[] {
   const found: number[] = [];
-  for (let at = from; at < to; at++) {
-    const isLongPadding = alignment > 8 && at > 64 && isZeroAround(image, at);
-    if (!isLongPadding || at % 61 === 0) found.push(at);
+  for (let at = part; at < image.length; at += PARTS) {
+    if (!thinZeros || isNearContent(image, at) || Math.floor(at / PARTS) % PADDING_STEP === 0) found.push(at);
   }
   return found;
 }
 
-function isZeroAround(image: Buffer, at: number): boolean {
-  return image.subarray(Math.max(0, at - 64), at + 64).every((byte) => byte === 0);
+function isNearContent(image: Buffer, at: number): boolean {
+  return image
+    .subarray(Math.max(0, at - PADDING_EDGE_BYTES), at + PADDING_EDGE_BYTES + 1)
+    .some((byte) => byte !== 0);
 }

@@ -11,7 +11,7 @@ import { saveInChild } from './support/work.js';
 import { type Workspace, workspace } from './support/workspace.js';
 
 /** What a saver of gzip may take beside what it takes for a raw file: the output of one piece, 16 MiB, and zlib-sync's copies of it. */
-const PEAK_MAX_BYTES = 320 * MIB;
+const PEAK_MAX_BYTES = 384 * MIB;
 const MEMBERS_MAX = 1000;
 
 function saveGzip(folder: Workspace, bytes: Buffer): Promise<SaveResult> {

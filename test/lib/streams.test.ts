@@ -1,7 +1,7 @@
 /** Standard input and output, pipes and named pipes: sources, images and targets that cannot seek. */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
-import { load, type SaveOptions, save, type VerifyResult, verify } from '../../lib/index.js';
+import { load, type SaveOptions, type SaveResult, save, type VerifyResult, verify } from '../../lib/index.js';
 import { failsWith, sameBytes } from './support/expect.js';
 import { MIB, mixedMemory, PAGE, randomMemory } from './support/memory.js';
 import { cat, makeFifo, Pipe, withFd } from './support/pipes.js';
@@ -20,16 +20,17 @@ async function savedImage(folder: Workspace, memory = MEMORY, options: SaveOptio
   return folder.path('image');
 }
 
-/** Saves `memory` from a pipe. */
-async function saveFromPipe(memory: Buffer, image: string, options: SaveOptions) {
-  const pipe = new Pipe();
-  const work = startWork(
-    { operation: 'save', source: '-', image, options: { ...SMALL_SEGMENTS, ...(options as object) } },
-    { stdin: pipe.readFd },
-  );
-  pipe.closeRead();
-  pipe.feed(memory, true);
-  return await work.outcome;
+/** Saves `memory` from a named pipe. */
+async function saveFromPipe(folder: Workspace, memory: Buffer, options: SaveOptions = {}): Promise<SaveResult> {
+  const fifo = folder.path('stream');
+  if (!existsSync(fifo)) makeFifo(fifo);
+  writeFileSync(folder.path('memory'), memory);
+  const feed = cat(folder.path('memory'), fifo);
+  try {
+    return await save(fifo, folder.path('image'), { ...SMALL_SEGMENTS, ...options });
+  } finally {
+    await feed;
+  }
 }
 
 for (const codec of ['zstd', 'zlib', 'none'] as const) {
@@ -101,8 +102,8 @@ test('verify reads an image from a pipe', async (t) => {
 test('a stream that is no multiple of the page size', async (t) => {
   const folder = workspace(t);
   for (const extra of [1, 4095]) {
-    const outcome = await saveFromPipe(randomMemory(MIB + extra), folder.path('image'), {});
-    requireFailure(t, outcome, 'USAGE', /no multiple of the page size/);
+    const saving = saveFromPipe(folder, randomMemory(MIB + extra));
+    await failsWith(t, 'USAGE', saving, /no multiple of the page size/);
     t.false(existsSync(folder.path('image')));
     t.deepEqual(folder.leftovers(), []);
   }
@@ -110,7 +111,7 @@ test('a stream that is no multiple of the page size', async (t) => {
 
 test('an empty stream', async (t) => {
   const folder = workspace(t);
-  requireFailure(t, await saveFromPipe(Buffer.alloc(0), folder.path('image'), {}), 'USAGE', /empty/);
+  await failsWith(t, 'USAGE', saveFromPipe(folder, Buffer.alloc(0)), /empty/);
   await failsWith(t, 'USAGE', save('/dev/null', folder.path('image')), /empty/);
   t.false(existsSync(folder.path('image')));
   t.deepEqual(folder.leftovers(), []);
@@ -125,15 +126,15 @@ test('a stream that ends before or after its regions', async (t) => {
   const size = 3 * MIB + PAGE;
   const image = folder.path('image');
   for (const length of [0, 1, PAGE, 2 * MIB, size - PAGE, size - 1]) {
-    requireFailure(t, await saveFromPipe(randomMemory(length), image, { regions }), 'USAGE', /ends after/);
+    await failsWith(t, 'USAGE', saveFromPipe(folder, randomMemory(length), { regions }), /ends after/);
     t.false(existsSync(image), `${length}`);
   }
   for (const length of [size + 1, size + PAGE, size + 9 * MIB]) {
-    requireFailure(t, await saveFromPipe(randomMemory(length), image, { regions }), 'USAGE', /goes on after/);
+    await failsWith(t, 'USAGE', saveFromPipe(folder, randomMemory(length), { regions }), /goes on after/);
     t.false(existsSync(image), `${length}`);
   }
   const memory = randomMemory(size);
-  t.true((await saveFromPipe(memory, image, { regions })).ok);
+  await saveFromPipe(folder, memory, { regions });
   await load(image, folder.path('back'));
   sameBytes(t, readFileSync(folder.path('back')), memory);
 });
@@ -302,7 +303,7 @@ test('parts of the memory from a pipe', async (t) => {
 test('a range of an open-ended stream', async (t) => {
   const folder = workspace(t);
   const memory = mixedMemory(3 * MIB);
-  succeed(await saveFromPipe(memory, folder.path("image"), {}));
+  await saveFromPipe(folder, memory);
   const fifo = makeFifo(folder.path('fifo'));
   const good = cat(folder.path('image'), fifo);
   await load(fifo, folder.path('back'), { range: { offset: 2 * MIB + 1, length: MIB - 1 } });

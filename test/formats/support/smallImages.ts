@@ -19,18 +19,30 @@ export const SMALL_MEMORY_BYTES = 3 * MIB + 64 * KIB;
 
 const SMALL_RUNS: readonly Run[] = [
   { kind: 'zero', pages: 3 },
-  { kind: 'text', pages: 5 },
+  { kind: 'text', pages: 3 },
   { kind: 'uniform', pages: 4 },
-  { kind: 'random', pages: 1 },
-  { kind: 'zero', pages: 243 + 256 },
+  { kind: 'zero', pages: 246 + 256 },
   { kind: 'same', pages: 2 },
   { kind: 'uniform', pages: 3 },
   { kind: 'zero', pages: 251 },
-  { kind: 'text', pages: 2 },
+  { kind: 'text', pages: 1 },
 ];
 
 export function smallMemory(): Buffer {
   return makeMemory(SMALL_MEMORY_BYTES, SMALL_RUNS, PAGE, 7);
+}
+
+/** Memory whose image is as small as it gets with every structure in it: pages that shrink to nothing, or hold one byte. */
+export function tinyMemory(): Buffer {
+  const runs: Run[] = [
+    { kind: 'zero', pages: 1 },
+    { kind: 'almost', pages: 1 },
+    { kind: 'uniform', pages: 2 },
+    { kind: 'zero', pages: 252 + 256 },
+    { kind: 'zero', pages: 1 },
+    { kind: 'almost', pages: 1 },
+  ];
+  return makeMemory(2 * MIB + 64 * KIB, runs, PAGE, 6);
 }
 
 export const ATTACHMENT_TEXT = 'what the machine was made of: one processor, one disk\n'.repeat(20);

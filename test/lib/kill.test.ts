@@ -1,0 +1,141 @@
+/**
+ * SIGKILL at random moments: what stood under the name stands untouched, and the next run sweeps what was left.
+ *
+ * The moment is drawn over the time that such a run takes, so kills fall into opening, writing, syncing and renaming.
+ */
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+import test, { type ExecutionContext } from 'ava';
+import { load, save, verify } from '../../lib/index.js';
+import type { Outcome, Work } from './children/work.js';
+import { sameBytes } from './support/expect.js';
+import { MIB, mixedMemory } from './support/memory.js';
+import { startWork } from './support/work.js';
+import { diskWorkspace, type Workspace } from './support/workspace.js';
+
+const KILLS = 22;
+const MEMORY = mixedMemory(48 * MIB);
+const OTHER = mixedMemory(6 * MIB, 77);
+const SEGMENTS = { segmentSize: MIB, threads: 2 } as const;
+
+interface Tally {
+  killed: number;
+  finished: number;
+  leftovers: number;
+}
+
+/** Starts `work`, kills it at a random moment. @returns whether it had come to its end. */
+async function runAndKill(work: Work, longestMs: number): Promise<boolean> {
+  const running = startWork(work);
+  await running.started;
+  await delay(Math.random() * longestMs);
+  running.child.kill('SIGKILL');
+  const outcome: Outcome = await running.outcome;
+  if (!outcome.ok && outcome.code !== 'SIGKILL') throw new Error(`${outcome.code}: ${outcome.message}`);
+  return outcome.ok;
+}
+
+/** How long a run takes from its start to its end here and now. */
+async function durationMs(work: Work): Promise<number> {
+  const running = startWork(work);
+  await running.started;
+  const started = performance.now();
+  const outcome = await running.outcome;
+  if (!outcome.ok) throw new Error(outcome.message);
+  return performance.now() - started;
+}
+
+async function fixture(t: ExecutionContext): Promise<Workspace> {
+  const folder = diskWorkspace(t);
+  writeFileSync(folder.path('memory'), MEMORY);
+  writeFileSync(folder.path('other'), OTHER);
+  await save(folder.path('memory'), folder.path('big'), SEGMENTS);
+  await save(folder.path('other'), folder.path('small'), SEGMENTS);
+  return folder;
+}
+
+/** Kills `work` again and again; `check` sees the folder after each kill and is told whether the work was done. */
+async function killAgainAndAgain(
+  t: ExecutionContext,
+  folder: Workspace,
+  work: Work,
+  check: (finished: boolean) => Promise<void> | void,
+): Promise<void> {
+  const longestMs = await durationMs(work);
+  const tally: Tally = { killed: 0, finished: 0, leftovers: 0 };
+  await check(true);
+  for (let i = 0; i < KILLS; i++) {
+    const finished = await runAndKill(work, longestMs);
+    tally[finished ? 'finished' : 'killed']++;
+    tally.leftovers += folder.leftovers().length;
+    await check(finished);
+  }
+  t.log(`${KILLS} kills: ${tally.killed} before the end, ${tally.leftovers} of them left something to sweep`);
+}
+
+/** The next run, of whatever name, sweeps. */
+async function requireSwept(t: ExecutionContext, folder: Workspace): Promise<void> {
+  await save(folder.path('other'), folder.path('next'), SEGMENTS);
+  t.deepEqual(folder.leftovers(), []);
+  rmSync(folder.path('next'));
+}
+
+test.serial('save over an old image', async (t) => {
+  const folder = await fixture(t);
+  const image = folder.path('image');
+  const old = readFileSync(folder.path('small'));
+  const reset = () => writeFileSync(image, old);
+  reset();
+  const work: Work = { operation: 'save', source: folder.path('memory'), image, options: { ...SEGMENTS, force: true } };
+  await killAgainAndAgain(t, folder, work, async () => {
+    // The rename may have been done just before the kill: then the new image is whole.
+    if (readFileSync(image).equals(old)) t.pass();
+    else t.true((await verify(image)).intact);
+    await requireSwept(t, folder);
+    reset();
+  });
+});
+
+test.serial('load into a new file', async (t) => {
+  const folder = await fixture(t);
+  const target = folder.path('target');
+  const work: Work = { operation: 'load', image: folder.path('big'), target, options: { threads: 2 } };
+  await killAgainAndAgain(t, folder, work, async () => {
+    if (existsSync(target)) sameBytes(t, readFileSync(target), MEMORY);
+    rmSync(target, { force: true });
+    await requireSwept(t, folder);
+  });
+});
+
+test.serial('load over an old target', async (t) => {
+  const folder = await fixture(t);
+  const target = folder.path('target');
+  const old = mixedMemory(3 * MIB, 5);
+  writeFileSync(target, old);
+  const options = { threads: 2, force: true };
+  const work: Work = { operation: 'load', image: folder.path('big'), target, options };
+  await killAgainAndAgain(t, folder, work, async () => {
+    const now = readFileSync(target);
+    if (!now.equals(old)) sameBytes(t, now, MEMORY);
+    await requireSwept(t, folder);
+    writeFileSync(target, old);
+  });
+});
+
+test.serial('load in place: the marker tells that it is not done', async (t) => {
+  const folder = await fixture(t);
+  const target = folder.path('target');
+  const stale = Buffer.alloc(MEMORY.length, 0x55);
+  writeFileSync(target, stale);
+  const options = { threads: 2, inPlace: true };
+  const work: Work = { operation: 'load', image: folder.path('big'), target, options };
+  await killAgainAndAgain(t, folder, work, async (finished) => {
+    const now = readFileSync(target);
+    const marked = existsSync(folder.path('.target.partial'));
+    if (finished) t.false(marked);
+    if (!marked) t.true(now.equals(MEMORY) || now.equals(stale), 'without a marker it is the old or the new memory');
+    if (marked) await load(folder.path('big'), target, { inPlace: true });
+    t.deepEqual(folder.leftovers(), []);
+    writeFileSync(target, stale);
+  });
+});

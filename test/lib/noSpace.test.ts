@@ -1,0 +1,132 @@
+/** A disk that fills up half way: NO_SPACE, nothing left behind, what was there untouched. */
+import { readdirSync, readFileSync, statfsSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { load, save, verify } from '../../lib/index.js';
+import { failsWith, sameBytes } from './support/expect.js';
+import { MIB, mixedMemory, randomMemory } from './support/memory.js';
+import { mount, setUpOrSkip } from './support/privileged.js';
+import { runWork } from './support/work.js';
+import { type Workspace, workspace } from './support/workspace.js';
+
+const DISK_BYTES = 8 * MIB;
+const MEMORY = randomMemory(24 * MIB);
+const OLD = mixedMemory(MIB);
+
+interface SmallDisk {
+  readonly folder: Workspace;
+  readonly disk: string;
+  readonly source: string;
+  readonly image: string;
+}
+
+async function smallDisk(t: ExecutionContext): Promise<SmallDisk | undefined> {
+  const folder = workspace(t);
+  const disk = setUpOrSkip(t, () => mount(t, folder, 'tmpfs', `size=${DISK_BYTES}`));
+  if (disk === undefined) return undefined;
+  const [source, image] = [folder.path('memory'), folder.path('image')];
+  writeFileSync(source, MEMORY);
+  await save(source, image);
+  return { folder, disk, source, image };
+}
+
+function freeBytes(disk: string): number {
+  const { bavail, bsize } = statfsSync(disk);
+  return bavail * bsize;
+}
+
+test('a save', async (t) => {
+  const small = await smallDisk(t);
+  if (small === undefined) return;
+  const free = freeBytes(small.disk);
+  for (const threads of [1, 3]) {
+    const image = join(small.disk, 'image');
+    const error = await failsWith(t, 'NO_SPACE', save(small.source, image, { threads }), /no space left/);
+    t.regex(error.hint!, /free some space/);
+    t.deepEqual(readdirSync(small.disk), []);
+    t.is(freeBytes(small.disk), free);
+  }
+});
+
+test('a save over an old image', async (t) => {
+  const small = await smallDisk(t);
+  if (small === undefined) return;
+  const image = join(small.disk, 'image');
+  writeFileSync(small.folder.path('little'), OLD);
+  await save(small.folder.path('little'), image);
+  const before = readFileSync(image);
+  await failsWith(t, 'NO_SPACE', save(small.source, image, { force: true }));
+  sameBytes(t, readFileSync(image), before, 'the old image');
+  t.true((await verify(image)).intact);
+  t.deepEqual(readdirSync(small.disk), ['image']);
+});
+
+test('a disk that is full before the first byte', async (t) => {
+  const small = await smallDisk(t);
+  if (small === undefined) return;
+  const filler = join(small.disk, 'filler');
+  writeFileSync(filler, Buffer.alloc(freeBytes(small.disk)));
+  await failsWith(t, 'NO_SPACE', save(small.source, join(small.disk, 'image')));
+  t.deepEqual(readdirSync(small.disk), ['filler']);
+});
+
+test('a load', async (t) => {
+  const small = await smallDisk(t);
+  if (small === undefined) return;
+  const free = freeBytes(small.disk);
+  for (const threads of [1, 3]) {
+    const target = join(small.disk, 'target');
+    await failsWith(t, 'NO_SPACE', load(small.image, target, { threads }), /no space left/);
+    t.deepEqual(readdirSync(small.disk), []);
+    t.is(freeBytes(small.disk), free);
+  }
+});
+
+test('a load over an old target', async (t) => {
+  const small = await smallDisk(t);
+  if (small === undefined) return;
+  const target = join(small.disk, 'target');
+  writeFileSync(target, OLD);
+  await failsWith(t, 'NO_SPACE', load(small.image, target, { force: true }));
+  sameBytes(t, readFileSync(target), OLD, 'the old target');
+  t.deepEqual(readdirSync(small.disk), ['target']);
+});
+
+test('a load in place keeps its marker', async (t) => {
+  const small = await smallDisk(t);
+  if (small === undefined) return;
+  await failsWith(t, 'NO_SPACE', load(small.image, join(small.disk, 'target'), { inPlace: true }));
+  t.true(readdirSync(small.disk).includes('.target.partial'));
+});
+
+test('an image that just fits', async (t) => {
+  const small = await smallDisk(t);
+  if (small === undefined) return;
+  const memory = mixedMemory(12 * MIB);
+  writeFileSync(small.folder.path('fits'), memory);
+  await save(small.folder.path('fits'), join(small.disk, 'image'));
+  await load(join(small.disk, 'image'), small.folder.path('back'));
+  sameBytes(t, readFileSync(small.folder.path('back')), memory);
+});
+
+test('a limit of the file size (ulimit -f)', async (t) => {
+  const folder = workspace(t);
+  const [source, image] = [folder.path('memory'), folder.path('image')];
+  writeFileSync(source, MEMORY);
+  await save(source, image);
+  const wrapper = ['prlimit', `--fsize=${4 * MIB}`];
+  const outcomes = [
+    await runWork({ operation: 'save', source, image: folder.path('new') }, { wrapper }),
+    await runWork({ operation: 'save', source, image, options: { force: true } }, { wrapper }),
+    await runWork({ operation: 'load', image, target: folder.path('new') }, { wrapper }),
+  ];
+  for (const outcome of outcomes) {
+    t.false(outcome.ok);
+    if (outcome.ok) continue;
+    t.is(outcome.code, 'IO', outcome.message);
+    t.regex(outcome.message, /file too large/);
+    t.regex(outcome.hint!, /ulimit -f/);
+  }
+  t.deepEqual(readdirSync(folder.folder).sort(), ['image', 'memory']);
+  t.true((await verify(image)).intact);
+});

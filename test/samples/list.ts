@@ -1,0 +1,29 @@
+/** The list of the committed samples, samples.json. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { repositoryRoot } from '../formats/support/secondReader.js';
+
+export interface SampleList {
+  readonly valid: readonly {
+    readonly name: string;
+    readonly identity: string;
+    readonly digest: string;
+    readonly memoryBytes: number;
+    readonly memoryXxh3: string;
+  }[];
+  readonly damaged: readonly {
+    readonly name: string;
+    readonly base: string;
+    readonly code: 'CORRUPT' | 'UNSUPPORTED';
+    readonly loadMayPass: boolean;
+    readonly secondReaderReads: boolean;
+  }[];
+}
+
+export function readSampleList(): SampleList {
+  return JSON.parse(readFileSync(join(repositoryRoot(), 'test', 'samples', 'samples.json'), 'utf8')) as SampleList;
+}
+
+export function samplePath(kind: 'valid' | 'damaged', name: string): string {
+  return join(repositoryRoot(), 'test', 'samples', kind, `${name}.vms`);
+}

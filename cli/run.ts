@@ -61,12 +61,23 @@ async function runCommand(spec: CommandSpec, args: readonly string[]): Promise<n
   const signals = listenForSignals();
   try {
     const parsed = await parseArguments(spec.options, scanned);
+    refuseTerminal(spec, parsed.positionals);
     return await spec.run({ args: parsed, answer, talk, signal: signals.signal });
   } catch (error) {
     return await report(error, json, answer, talk, `vmsnap ${spec.name} --help tells how it is called`);
   } finally {
     talk.clearProgress();
     signals.stop();
+  }
+}
+
+/** Memory is nothing for a terminal to show, and nobody types it. */
+function refuseTerminal(spec: CommandSpec, positionals: readonly string[]): void {
+  if (spec.lastIsOutput && positionals.length > 1 && positionals.at(-1) === '-' && process.stdout.isTTY) {
+    throw new UsageError('standard output is a terminal', 'send it to a file (> FILE) or through a pipe');
+  }
+  if (positionals[0] === '-' && process.stdin.isTTY) {
+    throw new UsageError('standard input is a terminal', 'take it from a file (< FILE) or a pipe');
   }
 }
 

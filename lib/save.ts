@@ -11,6 +11,7 @@ import { encodeHeader } from '../formats/vmsnap/header.js';
 import { readExactly, readHead, readTail } from '../formats/vmsnap/imageFile.js';
 import { encodeIndexList } from '../formats/vmsnap/imageIndex.js';
 import {
+  alignmentOf,
   FOOTER_BYTES,
   FORMAT_VERSION,
   HEADER_BYTES,
@@ -161,7 +162,7 @@ class Save {
       source: source.manifest,
       regions: source.regions,
     };
-    this.#alignmentBytes = codec.name === 'none' ? 4096 : 8;
+    this.#alignmentBytes = alignmentOf(codec.name);
     this.#openEnded = source.regions.at(-1)!.sizeBytes === undefined;
     const sizes = source.regions.map((region) => region.sizeBytes ?? OPEN_ENDED_BYTES);
     this.#geometry = new Geometry(pageSize, segmentSize, chunkSize, sizes);

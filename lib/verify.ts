@@ -31,9 +31,11 @@ import {
 } from './pipeline/control.js';
 import {
   FINDINGS_MAX,
+  type MetRecord,
   OPEN_ENDED_BYTES,
   type ReadJob,
   type ReadWorkerResult,
+  type SegmentTotals,
   type WorkerFinding,
 } from './pipeline/readJob.js';
 import { runJobs } from './pipeline/workerPool.js';
@@ -202,6 +204,7 @@ class Verify {
     }
     this.#checkIndex(tail, results);
     this.#checkAttachments(tail, results);
+    if (this.#findingCount === 0) this.#checkTotals(tail, results);
     if (!this.#options.structureOnly && this.#findingCount === 0) this.#checkDigest(tail, results);
   }
 
@@ -217,15 +220,34 @@ class Verify {
     if (this.#findingCount > 0 || isStream) return;
     if (blocks.length !== listed)
       this.#note('index', corrupt(path, tail.footer.indexListOffset, 'the index list names a block that is not there'));
-    const named = this.#countEntries(tail);
     const met = results.reduce((sum, result) => sum + result.segmentRecords, 0);
-    if (named !== met)
-      this.#note(
-        'index',
-        corrupt(path, tail.footer.indexListOffset, `the index names ${named} records, there are ${met}`),
-      );
+    try {
+      const named = this.#countEntries(tail);
+      if (named === met) return;
+      throw corrupt(path, tail.footer.indexListOffset, `the index names ${named} records, there are ${met}`);
+    } catch (error) {
+      if (!(error instanceof VmsnapError) || error.code !== 'CORRUPT') throw error;
+      this.#note('index', error);
+    }
   }
 
+  /** What the end manifest says of pages and chunks must be what the records have. */
+  #checkTotals(tail: ImageTail, results: readonly ReadWorkerResult[]): void {
+    const sum = (key: keyof SegmentTotals) => results.reduce((total, { totals }) => total + totals[key], 0);
+    const { pages, chunks } = tail.end;
+    const right =
+      pages.data === sum('dataPages') &&
+      pages.uniform === sum('uniformPages') &&
+      pages.reference + pages.sameAsBase + pages.absent === 0 &&
+      chunks.count === sum('chunks') &&
+      chunks.stored === sum('storedBytes') &&
+      chunks.raw === sum('rawChunks');
+    if (right) return;
+    const message = 'end manifest: its counts of pages and chunks are not those of the records';
+    this.#note('end', corrupt(this.#input.path, tail.footer.endOffset, message));
+  }
+
+  /** Entries of the whole index that name a record. @throws CORRUPT if a block or an entry is not sound. */
   #countEntries(tail: ImageTail): number {
     let named = 0;
     const { head, path } = this.#input;
@@ -249,12 +271,14 @@ class Verify {
   /** The parts that the walk met must add up to the attachments of the end manifest. */
   #checkAttachments(tail: ImageTail, results: readonly ReadWorkerResult[]): void {
     const parts = results.flatMap((result) => result.others).filter(([kind]) => kind === KIND_ATTACHMENT);
+    const byNumber = groupParts(parts);
     for (const [number, attachment] of tail.end.attachments.entries()) {
-      const own = parts.filter(([, subject]) => subject === number).sort((a, b) => a[2] - b[2]);
+      const own = byNumber.get(number) ?? [];
       const bytes = own.reduce((sum, part) => sum + part[4], 0);
       const first = own[0]?.[2] ?? 0;
       const full = own.slice(0, -1).every((part) => part[4] === ATTACHMENT_PART_BYTES);
-      if (bytes === attachment.sizeBytes && first === attachment.offset && full) continue;
+      const counted = own.every((part, i) => part[5] === i);
+      if (bytes === attachment.sizeBytes && first === attachment.offset && full && counted) continue;
       this.#note(
         'attachment',
         corrupt(this.#input.path, attachment.offset, `attachment "${attachment.name}" is not whole`),
@@ -303,4 +327,15 @@ class Verify {
       run: { threads: this.#threads, durationSeconds: (performance.now() - this.#started) / 1000 },
     };
   }
+}
+
+/** The parts of each attachment, in the order of the file. */
+function groupParts(parts: readonly MetRecord[]): Map<number, MetRecord[]> {
+  const groups = new Map<number, MetRecord[]>();
+  for (const part of [...parts].sort((a, b) => a[2] - b[2])) {
+    const group = groups.get(part[1]);
+    if (group === undefined) groups.set(part[1], [part]);
+    else group.push(part);
+  }
+  return groups;
 }

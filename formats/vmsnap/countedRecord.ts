@@ -2,7 +2,7 @@
 import { native } from '../../native/binding.js';
 import { corrupt } from './corrupt.js';
 import { isZero } from './header.js';
-import { COUNTED_TABLES_BYTES, PREFIX_BYTES, roundUp } from './layout.js';
+import { COUNTED_TABLES_BYTES, KIND_INDEX_BLOCK, PREFIX_BYTES, roundUp } from './layout.js';
 import { checkTables, encodePrefix, headBytes, kindName, type RecordPrefix, recordBytes } from './record.js';
 
 export interface CountedRecordInput {
@@ -43,6 +43,9 @@ export function decodeCountedRecord(
   const name = kindName(prefix.kind);
   if (prefix.tablesBytes < COUNTED_TABLES_BYTES || !isZero(bytes, PREFIX_BYTES + COUNTED_TABLES_BYTES, head)) {
     throw corrupt(path, prefix.offset + PREFIX_BYTES, `tables of the ${name} are not sound`);
+  }
+  if (prefix.kind !== KIND_INDEX_BLOCK && prefix.subject !== 0) {
+    throw corrupt(path, prefix.offset, `${name} has the subject ${prefix.subject}, not 0`);
   }
   if (bytes.length < head + prefix.payloadBytes) throw corrupt(path, prefix.offset, `truncated in the ${name}`);
   const payload = bytes.subarray(head, head + prefix.payloadBytes);

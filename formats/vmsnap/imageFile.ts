@@ -15,6 +15,7 @@ import type { Geometry } from './geometry.js';
 import { decodeHeader, type Header, isZero } from './header.js';
 import { decodeIndexList, type IndexListEntry } from './imageIndex.js';
 import {
+  alignmentOf,
   FOOTER_BYTES,
   HEADER_BYTES,
   INDEX_BLOCK_ENTRIES,
@@ -104,6 +105,9 @@ export function decodeHead(header: Header, headerBytes: Buffer, manifestBytes: B
     throw corrupt(path, HEADER_BYTES + header.manifestBytes, 'padding after the start manifest is not zero');
   }
   const start = decodeStartManifest(manifestBytes.subarray(0, header.manifestBytes), path, HEADER_BYTES);
+  if (header.alignmentBytes !== alignmentOf(start.codec.name)) {
+    throw corrupt(path, 12, `header: alignment ${header.alignmentBytes} with the codec ${start.codec.name}`);
+  }
   const bytes = Buffer.concat([headerBytes, manifestBytes]);
   return { header, headerCrc: headerBytes.readUInt32LE(60), start, binding: imageBinding(bytes), bytes };
 }
@@ -133,8 +137,9 @@ export function decodeTail(
   listRecord: WholeRecord,
   path: string,
 ): ImageTail {
-  const endPayload = decodeCountedRecord(endRecord.bytes, endRecord.prefix, path).payload;
-  const end = decodeEndManifest(endPayload, head.start, path, endRecord.prefix.offset);
+  const counted = decodeCountedRecord(endRecord.bytes, endRecord.prefix, path);
+  if (counted.entryCount !== 1) throw corrupt(path, endRecord.prefix.offset, 'end manifest: wrong number of entries');
+  const end = decodeEndManifest(counted.payload, head.start, path, endRecord.prefix.offset);
   const geometry = imageGeometry(head.start, end);
   if (end.digest !== memoryDigest(end.regions)) {
     throw corrupt(path, endRecord.prefix.offset, 'end manifest: the memory digest does not follow from the regions');

@@ -61,6 +61,11 @@ export const NAME_MAX_BYTES = 255;
 
 export type CodecName = 'zstd' | 'zlib' | 'none';
 
+/** What every record starts at a multiple of: of a page where chunks are stored as they are, so that they can be mapped. */
+export function alignmentOf(codec: CodecName): number {
+  return codec === 'none' ? 4096 : 8;
+}
+
 export function roundUp(value: number, multiple: number): number {
   return Math.ceil(value / multiple) * multiple;
 }

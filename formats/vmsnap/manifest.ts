@@ -178,6 +178,8 @@ function overlapFault(regions: readonly RegionManifest[]): string | undefined {
 
 /** What is wrong with a region's or an attachment's name, or undefined. */
 export function nameFault(name: string): string | undefined {
+  // A lone surrogate has no bytes of its own: two such names would be one.
+  if (Buffer.from(name).toString() !== name) return 'is not valid Unicode';
   const bytes = Buffer.byteLength(name);
   if (bytes < 1 || bytes > NAME_MAX_BYTES) return `has ${bytes} bytes (allowed: 1 to ${NAME_MAX_BYTES})`;
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are just what is refused here

@@ -126,7 +126,11 @@ export function decodeSegmentTables(
     throw bad(`state map of ${pageCount} pages, not ${segmentPages}`);
   if (leafCount !== leavesIn(pageCount * geometry.pageSize)) throw bad(`${leafCount} leaves for ${pageCount} pages`);
   requireCounts(states, pageCount, dataPages, uniformPages, bad);
-  for (let i = 0; i < uniformPages; i++) words[i] = head.readBigUInt64LE(wordsAt + WORD_BYTES * i);
+  for (let i = 0; i < uniformPages; i++) {
+    const at = wordsAt + WORD_BYTES * i;
+    if (isZero(head, at, at + WORD_BYTES)) throw bad('a uniform page of the word 0');
+    words[i] = head.readBigUInt64LE(at);
+  }
   if (storedBytes(head, chunkEntriesAt, chunkCount) !== prefix.payloadBytes)
     throw bad('chunks do not add up to the payload');
   return { pageCount, dataPages, uniformPages, chunkCount, leafCount, leavesAt, chunkEntriesAt };

@@ -47,6 +47,7 @@ export class InPlaceTarget {
       return new InPlaceTarget(fd, path, !created, stats, markerPath);
     } catch (error) {
       closeSync(fd);
+      if (created) removeQuietly(path);
       throw error;
     }
   }

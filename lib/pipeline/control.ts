@@ -25,6 +25,9 @@ export const NUMBER_INPUT_STATE = 6;
 export const NUMBER_INPUT_BLOCK = 7;
 /** Size of an open-ended last region, once the end manifest has told it; 0 before. */
 export const NUMBER_LAST_REGION_BYTES = 20;
+/** Of the attachment whose parts a walk is among: its number plus one (0: none, -1: not known after damage) and its next part. */
+export const NUMBER_INPUT_ATTACHMENT = 21;
+export const NUMBER_INPUT_ATTACHMENT_PART = 22;
 /** Under the commit lock. */
 export const NUMBER_OUTPUT_OFFSET = 8;
 export const NUMBER_OUTPUT_CHAIN = 9;

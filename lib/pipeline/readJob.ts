@@ -77,8 +77,30 @@ export interface ReadWorkerResult {
   readonly segmentRecords: number;
   readonly chunks: number;
   readonly tail: WalkedTail;
-  /** Index blocks and attachment parts that the walk met: [kind, subject, offset, prefix CRC, raw bytes]. */
-  readonly others: readonly (readonly [number, number, number, number, number])[];
+  /** Index blocks and attachment parts that the walk met. */
+  readonly others: readonly MetRecord[];
+  /** What the tables of the segment records add up to. */
+  readonly totals: SegmentTotals;
+  /** In an open-ended region, whose records say how long each segment is: the first that is not full, and the last. */
+  readonly openSegments: { readonly firstShort: OpenSegment | undefined; readonly last: OpenSegment | undefined };
+}
+
+/** [kind, subject, offset, prefix CRC, raw bytes, part number] */
+export type MetRecord = readonly [number, number, number, number, number, number];
+
+export interface SegmentTotals {
+  dataPages: number;
+  uniformPages: number;
+  chunks: number;
+  storedBytes: number;
+  rawChunks: number;
+}
+
+export interface OpenSegment {
+  readonly segment: number;
+  readonly pageCount: number;
+  /** Of its record. */
+  readonly offset: number;
 }
 
 /** Findings kept of one worker; the rest is only counted. */

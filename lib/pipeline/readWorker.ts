@@ -9,6 +9,7 @@ import { decodeHeader } from '../../formats/vmsnap/header.js';
 import { decodeHead, type ImageHead, readExactly, readIndexBlock } from '../../formats/vmsnap/imageFile.js';
 import { decodeIndexEntry, type IndexEntry } from '../../formats/vmsnap/imageIndex.js';
 import {
+  CHUNK_ENTRY_BYTES,
   HEADER_BYTES,
   INDEX_BLOCK_ENTRIES,
   INDEX_ENTRY_BYTES,
@@ -17,14 +18,21 @@ import {
   PREFIX_BYTES,
 } from '../../formats/vmsnap/layout.js';
 import { decodePrefix, headBytes, type RecordPrefix, recordBytes } from '../../formats/vmsnap/record.js';
-import { type SegmentTables, segmentTablesMaxBytes } from '../../formats/vmsnap/segmentRecord.js';
+import { chunkRawBytes, type SegmentTables, segmentTablesMaxBytes } from '../../formats/vmsnap/segmentRecord.js';
 import { native } from '../../native/binding.js';
 import { VmsnapError } from '../../native/errors.js';
 import { asBuffer } from './commitLine.js';
 import { isAborted, STAT_CHUNKS, STAT_IMAGE_BYTES, statsOf, WORD_ABORT, WORD_CLAIM_LOCK } from './control.js';
 import { IndexClaims, type ReadClaim } from './indexClaims.js';
 import { Aborted, lock, unlock } from './mutex.js';
-import { FINDINGS_MAX, type ReadJob, type ReadWorkerResult, type WorkerFinding } from './readJob.js';
+import {
+  FINDINGS_MAX,
+  type OpenSegment,
+  type ReadJob,
+  type ReadWorkerResult,
+  type SegmentTotals,
+  type WorkerFinding,
+} from './readJob.js';
 import { SegmentDecoder } from './segmentDecoder.js';
 import { Sink } from './sink.js';
 import { type WalkClaim, WalkClaims } from './walkClaims.js';
@@ -47,6 +55,9 @@ class ReadWorker {
   readonly #findings: WorkerFinding[] = [];
   #findingCount = 0;
   #segmentRecords = 0;
+  readonly #totals: SegmentTotals = { dataPages: 0, uniformPages: 0, chunks: 0, storedBytes: 0, rawChunks: 0 };
+  #firstShort: OpenSegment | undefined;
+  #lastOpen: OpenSegment | undefined;
   #indexBlockNumber = -1;
   #indexBlock: { entries: Buffer; entriesAt: number } | undefined;
 
@@ -84,6 +95,8 @@ class ReadWorker {
       chunks: this.#stats[STAT_CHUNKS]!,
       tail: this.#walkClaims?.notes ?? { end: undefined, list: undefined, footer: undefined },
       others: this.#walkClaims?.notes.others ?? [],
+      totals: this.#totals,
+      openSegments: { firstShort: this.#firstShort, last: this.#lastOpen },
     };
   }
 
@@ -200,11 +213,31 @@ class ReadWorker {
     const pageCount = openEnded ? undefined : place.sizeBytes / this.#geometry.pageSize;
     const tables = this.#decoder.decodeTables(record, prefix, pageCount);
     if (entry !== undefined) requireCounts(tables, entry, segment, prefix, this.#job.image.path);
+    if (openEnded) this.#noteOpenSegment({ segment, pageCount: tables.pageCount, offset: prefix.offset });
     this.#segmentRecords++;
+    this.#addTotals(prefix, record, tables);
     const sized = { ...place, sizeBytes: tables.pageCount * this.#geometry.pageSize };
     if (!this.#job.structureOnly) this.#takePayload(prefix, record, tables, sized);
     const { states, data, words } = this.#decoder;
     this.#sink.writeSegment(sequence, sized, { states, data, words, dataPages: tables.dataPages });
+  }
+
+  /** Claims of one worker rise, so its first and last are known without looking at the others. */
+  #noteOpenSegment(open: OpenSegment): void {
+    this.#lastOpen = open;
+    if (open.pageCount < this.#geometry.pagesPerSegment) this.#firstShort ??= open;
+  }
+
+  #addTotals(prefix: RecordPrefix, record: Buffer, tables: SegmentTables): void {
+    const totals = this.#totals;
+    totals.dataPages += tables.dataPages;
+    totals.uniformPages += tables.uniformPages;
+    totals.chunks += tables.chunkCount;
+    totals.storedBytes += prefix.payloadBytes;
+    for (let i = 0; i < tables.chunkCount; i++) {
+      const storedBytes = record.readUInt32LE(tables.chunkEntriesAt + CHUNK_ENTRY_BYTES * i);
+      if (storedBytes === chunkRawBytes(i, tables.dataPages, this.#geometry)) totals.rawChunks++;
+    }
   }
 
   #takePayload(

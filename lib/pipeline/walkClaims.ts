@@ -38,6 +38,8 @@ import { native } from '../../native/binding.js';
 import { errnoError, VmsnapError } from '../../native/errors.js';
 import {
   isAborted,
+  NUMBER_INPUT_ATTACHMENT,
+  NUMBER_INPUT_ATTACHMENT_PART,
   NUMBER_INPUT_CHAIN,
   NUMBER_INPUT_OFFSET,
   NUMBER_INPUT_PREVIOUS_SEGMENT,
@@ -49,10 +51,11 @@ import {
   WORD_ABORT,
 } from './control.js';
 import { Aborted } from './mutex.js';
-import type { ReadJob } from './readJob.js';
+import type { MetRecord, ReadJob } from './readJob.js';
 import type { SegmentDecoder } from './segmentDecoder.js';
 
-/** NUMBER_INPUT_STATE: 0 while records follow, then this. */
+/** NUMBER_INPUT_STATE: 0 while records follow; the index list comes next; then nothing more. */
+const STATE_ENDING = 2;
 const STATE_OVER = 1;
 
 /** After damage the next record is looked for in steps of this size. */
@@ -76,7 +79,7 @@ export interface WalkNotes {
   end: { offset: number; bytes: Buffer } | undefined;
   list: { offset: number; bytes: Buffer } | undefined;
   footer: { offset: number; bytes: Buffer } | undefined;
-  readonly others: [number, number, number, number, number][];
+  readonly others: MetRecord[];
 }
 
 export type NoteDamage = (structure: string, error: VmsnapError, segment?: number) => void;
@@ -126,11 +129,13 @@ export class WalkClaims {
       prefix = this.#readPrefix(offset);
       if (prefix === undefined) return this.#over();
       this.#checkOrder(prefix);
+      this.#checkAttachmentOrder(prefix);
       if (prefix.kind === KIND_SEGMENT) return this.#segmentClaim(prefix, into);
       return this.#takeOther(prefix, this.#readRecord(prefix));
     } catch (error) {
       if (!(error instanceof VmsnapError) || error.code !== 'CORRUPT') throw error;
       this.#noteDamage(prefix === undefined ? 'record' : kindName(prefix.kind), error);
+      this.#numbers[NUMBER_INPUT_ATTACHMENT] = -1;
       if (prefix === undefined) this.#resync(offset);
       else this.#advance(prefix);
       return undefined;
@@ -165,6 +170,9 @@ export class WalkClaims {
     const { path } = this.#job.image;
     const chain = this.#numbers[NUMBER_INPUT_CHAIN]!;
     const previous = this.#numbers[NUMBER_INPUT_PREVIOUS_SEGMENT]!;
+    if (this.#numbers[NUMBER_INPUT_STATE] === STATE_ENDING && prefix.kind !== KIND_INDEX_LIST) {
+      throw corrupt(path, prefix.offset, `${kindName(prefix.kind)} record after the end manifest`);
+    }
     // After damage the record before is not known; -1 stands for that.
     if (chain >= 0 && prefix.chain !== chain) {
       this.#noteDamage(
@@ -177,6 +185,25 @@ export class WalkClaims {
         corrupt(path, prefix.offset, `a segment record is missing before this ${kindName(prefix.kind)}`),
       );
     }
+  }
+
+  /** Only index blocks stand between the parts of an attachment. */
+  #checkAttachmentOrder(prefix: RecordPrefix): void {
+    if (prefix.kind !== KIND_ATTACHMENT && prefix.kind !== KIND_INDEX_BLOCK) this.#numbers[NUMBER_INPUT_ATTACHMENT] = 0;
+  }
+
+  #checkPart(prefix: RecordPrefix, part: number): void {
+    const current = this.#numbers[NUMBER_INPUT_ATTACHMENT]!;
+    const expected = current === prefix.subject + 1 ? this.#numbers[NUMBER_INPUT_ATTACHMENT_PART]! : 0;
+    if (part !== expected && current >= 0) {
+      throw corrupt(
+        this.#job.image.path,
+        prefix.offset,
+        `part ${part} of attachment ${prefix.subject} where part ${expected} should be`,
+      );
+    }
+    this.#numbers[NUMBER_INPUT_ATTACHMENT] = prefix.subject + 1;
+    this.#numbers[NUMBER_INPUT_ATTACHMENT_PART] = part + 1;
   }
 
   #segmentClaim(prefix: RecordPrefix, into: Buffer): WalkClaim {
@@ -219,12 +246,13 @@ export class WalkClaims {
         break;
       case KIND_INDEX_BLOCK: {
         decodeCountedRecord(record, prefix, path);
-        this.notes.others.push([prefix.kind, prefix.subject, prefix.offset, prefix.crc, 0]);
+        this.notes.others.push([prefix.kind, prefix.subject, prefix.offset, prefix.crc, 0, 0]);
         break;
       }
       case KIND_END: {
         decodeCountedRecord(record, prefix, path);
         this.notes.end = { offset: prefix.offset, bytes: Buffer.from(record) };
+        this.#numbers[NUMBER_INPUT_STATE] = STATE_ENDING;
         this.#advance(prefix);
         return this.#lastGap(prefix, record);
       }
@@ -269,7 +297,8 @@ export class WalkClaims {
     const { path } = this.#job.image;
     checkTables(record, prefix, path);
     const tables = decodeAttachmentTables(record, prefix, path);
-    this.notes.others.push([prefix.kind, prefix.subject, prefix.offset, prefix.crc, tables.rawBytes]);
+    this.#checkPart(prefix, tables.part);
+    this.notes.others.push([prefix.kind, prefix.subject, prefix.offset, prefix.crc, tables.rawBytes, tables.part]);
     let at = headBytes(prefix);
     for (let i = 0; i < tables.chunkCount; i++) {
       const entry = tables.chunkEntriesAt + CHUNK_ENTRY_BYTES * i;

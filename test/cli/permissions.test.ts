@@ -2,6 +2,7 @@
 import { chmodSync, mkdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
+import { needing } from '../support/needing.js';
 import { temporaryFolder } from './support/folder.js';
 import { makeMemory } from './support/memory.js';
 import { type CliOptions, runCli } from './support/runCli.js';
@@ -44,7 +45,7 @@ test('an image and a loaded file are for their owner only, unless --mode says ot
   t.is(mode('out2'), 0o640);
 });
 
-const asRoot = process.getuid!() === 0 ? test : test.skip;
+const asRoot = needing(process.getuid!() === 0 ? undefined : 'only root may give a file away');
 asRoot('--owner gives a loaded file to another', async (t) => {
   const folder = temporaryFolder(t);
   writeFileSync(join(folder, 'mem'), makeMemory(16));

@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { closeSync, openSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
+import { needing } from '../support/needing.js';
 import { temporaryFolder } from './support/folder.js';
 import { makeMemory } from './support/memory.js';
 import { MAIN } from './support/paths.js';
@@ -20,7 +21,7 @@ function onTerminal(folder: string, line: string, env: Readonly<Record<string, s
 }
 
 const hasScript = spawnSync('script', ['--version']).error === undefined;
-const withTerminal = hasScript ? test : test.skip;
+const withTerminal = needing(hasScript ? undefined : 'script, of the package bsdutils, is not installed');
 
 withTerminal('progress on a terminal, cleared at the end; none with --quiet, --json or a dumb terminal', (t) => {
   const folder = temporaryFolder(t);
@@ -38,6 +39,16 @@ withTerminal('errors are coloured on a terminal, unless NO_COLOR says otherwise'
   const folder = temporaryFolder(t);
   t.regex(onTerminal(folder, 'vmsnap save --lvel a b'), /ESC\[31mvmsnap: error:ESC\[39m/);
   t.is(onTerminal(folder, 'vmsnap save --lvel a b', { NO_COLOR: '1' }).includes('ESC'), false);
+});
+
+withTerminal('memory goes neither to nor from a terminal', (t) => {
+  const folder = temporaryFolder(t);
+  writeFileSync(join(folder, 'mem'), makeMemory(10));
+  t.regex(
+    onTerminal(folder, 'vmsnap save --frozen mem -', { NO_COLOR: '1' }),
+    /^vmsnap: error: standard output is a terminal/,
+  );
+  t.regex(onTerminal(folder, 'vmsnap save - img', { NO_COLOR: '1' }), /^vmsnap: error: standard input is a terminal/);
 });
 
 test('a reader that goes away is no error for a listing', async (t) => {

@@ -47,7 +47,5 @@ function positions(image: Buffer, part: number, thinZeros: boolean): number[] {
 }
 
 function isNearContent(image: Buffer, at: number): boolean {
-  return image
-    .subarray(Math.max(0, at - PADDING_EDGE_BYTES), at + PADDING_EDGE_BYTES + 1)
-    .some((byte) => byte !== 0);
+  return image.subarray(Math.max(0, at - PADDING_EDGE_BYTES), at + PADDING_EDGE_BYTES + 1).some((byte) => byte !== 0);
 }

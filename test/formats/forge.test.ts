@@ -2,7 +2,7 @@
 import test from 'ava';
 import type { CodecName } from '../../lib/index.js';
 import { workspace } from '../lib/support/workspace.js';
-import { takeApart, seal } from './forge.js';
+import { seal, takeApart } from './forge.js';
 import { smallImage } from './support/smallImages.js';
 
 for (const codec of ['zstd', 'zlib', 'none'] satisfies CodecName[]) {

@@ -51,7 +51,7 @@ for (const sample of VALID) {
 
   test(`${sample.name}: the second reader reads the committed bytes`, async (t) => {
     const reason = missingTool(t, ['python3', 'zstd']);
-    if (reason !== undefined) return t.pass(reason), t.log(reason);
+    if (reason !== undefined) return (t.pass(reason), t.log(reason));
     const output = workspace(t).path('memory.raw');
     const reading = await readWithSecondReader(samplePath('valid', sample.name), output);
     t.deepEqual([reading.identity, reading.digest], [listed.identity, listed.digest]);
@@ -65,7 +65,7 @@ function withToolOf(image: Buffer, sample: Buffer): Buffer {
   return forge(sample, (forged) => editStart(forged, (manifest) => void (manifest.tool = tool)));
 }
 
-for (const { name, code, loadMayPass, secondReaderReads, base } of samples.damaged) {
+for (const { name, code, passes, base } of samples.damaged) {
   const path = samplePath('damaged', name);
 
   test(`${name}: this code makes the committed bytes`, (t) => {
@@ -79,27 +79,26 @@ for (const { name, code, loadMayPass, secondReaderReads, base } of samples.damag
     const judge = new Judge(folder);
     judge.put(readFileSync(path));
     t.is(await judge.verify(), code === 'CORRUPT' ? 'damaged' : code);
-    judgeLoad(t, await judge.load());
-    judgeLoad(t, await loadThroughPipe(folder, path), 'through a pipe');
+    judgeLoad(t, await judge.load(), 'file');
+    judgeLoad(t, await loadThroughPipe(folder, path), 'pipe');
   });
 
-  function judgeLoad(t: ExecutionContext, result: Buffer | string, how = 'from a file'): void {
-    if (typeof result === 'string') {
-      t.is(result, code, how);
+  function judgeLoad(t: ExecutionContext, result: Buffer | string, how: 'file' | 'pipe'): void {
+    const mayPass = passes === how || passes === 'both';
+    if (typeof result === 'string' || !mayPass) {
+      t.is(typeof result === 'string' ? result : 'taken', code, `load from a ${how}`);
       return;
     }
-    t.true(loadMayPass, `load ${how} takes it`);
     const { memoryXxh3 } = samples.valid.find((valid) => valid.name === base)!;
-    t.is(xxh3Of(result).toString('hex'), memoryXxh3, `load ${how} gives wrong memory`);
+    t.is(xxh3Of(result).toString('hex'), memoryXxh3, `load from a ${how} gives wrong memory`);
   }
 
   test(`${name}: the second reader refuses it`, async (t) => {
     const reason = missingTool(t, ['python3', 'zstd']);
-    if (reason !== undefined) return t.pass(reason), t.log(reason);
+    if (reason !== undefined) return (t.pass(reason), t.log(reason));
     const refusal = await refusalOfSecondReader(path);
-    if (secondReaderReads) return t.is(refusal, undefined);
     t.is(refusal?.exitCode, 1, refusal?.message);
-    t.regex(refusal!.message, code === 'UNSUPPORTED' ? /unsupported|unknown codec/ : /is damaged at offset \d+: /);
+    t.regex(refusal!.message, /is damaged at offset \d+: /);
   });
 }
 

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { repositoryRoot } from '../formats/support/secondReader.js';
+import type { LoadSource } from './damage.js';
 
 export interface SampleList {
   readonly valid: readonly {
@@ -15,8 +16,7 @@ export interface SampleList {
     readonly name: string;
     readonly base: string;
     readonly code: 'CORRUPT' | 'UNSUPPORTED';
-    readonly loadMayPass: boolean;
-    readonly secondReaderReads: boolean;
+    readonly passes: LoadSource | undefined;
   }[];
 }
 

@@ -27,8 +27,8 @@ for (const sample of VALID) {
   writeFileSync(join(folder, 'valid', `${sample.name}.vms`), bytes);
   list.valid.push({ name: sample.name, identity, digest, memoryBytes: memory.length, memoryXxh3: xxh3Of(memory).toString('hex') });
 }
-for (const { name, base, make, code = 'CORRUPT', loadMayPass = false, secondReaderReads = false } of DAMAGED) {
+for (const { name, base, make, code = 'CORRUPT', passes } of DAMAGED) {
   writeFileSync(join(folder, 'damaged', `${name}.vms`), make(images.get(base)!, images));
-  list.damaged.push({ name, base, code, loadMayPass, secondReaderReads });
+  list.damaged.push({ name, base, code, passes });
 }
 writeFileSync(join(folder, 'samples.json'), `${JSON.stringify(list, undefined, 2)}\n`);

@@ -143,17 +143,21 @@ export class CommitLine {
     this.#numbers[NUMBER_OUTPUT_BLOCK] = -1;
   }
 
-  /** Announces a segment that is zero. */
-  announceZero(sequence: number): void {
-    this.#claimSlot(sequence);
+  /** Announces a segment that is zero. `takePlaced` as in {@link announce}. */
+  announceZero(sequence: number, takePlaced: () => void): void {
+    this.#claimSlot(sequence, takePlaced);
     const slot = sequence % SLOT_COUNT;
     this.#shared.slots[slot * SLOT_NUMBERS + AT_BUFFER] = -1;
     this.#publish(slot);
   }
 
-  /** Announces a record that stands finished, its prefix excepted, in an output buffer. */
-  announce(sequence: number, finished: FinishedSegment): void {
-    this.#claimSlot(sequence);
+  /**
+   * Announces a record that stands finished, its prefix excepted, in an output buffer. While the ring is full it waits, and
+   * calls `takePlaced`, which takes the caller's own slots that have got a place: two workers that each wait for a slot
+   * which the other has not taken would wait for ever.
+   */
+  announce(sequence: number, finished: FinishedSegment, takePlaced: () => void): void {
+    this.#claimSlot(sequence, takePlaced);
     const slot = sequence % SLOT_COUNT;
     const { slots } = this.#shared;
     const at = slot * SLOT_NUMBERS;
@@ -188,12 +192,13 @@ export class CommitLine {
   }
 
   /** A slot may be used again only when its claim of one round before is committed and taken. */
-  #claimSlot(sequence: number): void {
+  #claimSlot(sequence: number, takePlaced: () => void): void {
     const slot = sequence % SLOT_COUNT;
     for (;;) {
       const turn = Atomics.load(this.#words, WORD_TURN);
       if (sequence - turn < SLOT_COUNT && Atomics.load(this.#shared.slotStates, slot) === SLOT_EMPTY) return;
       if (Atomics.load(this.#words, WORD_ABORT) !== 0) throw new Aborted();
+      takePlaced();
       Atomics.wait(this.#words, WORD_TURN, turn, 10);
     }
   }

@@ -118,6 +118,7 @@ class SaveWorker {
   readonly #buffers: ReadonlyMap<number, Buffer>;
   readonly #free: number[];
   readonly #pending: Pending[] = [];
+  readonly #takePlaced = () => this.#writePlaced();
 
   constructor(job: SaveJob) {
     const { pageSize, segmentSize, commit } = job;
@@ -273,7 +274,7 @@ class SaveWorker {
     const dataPages = report[REPORT_DATA_PAGES]!;
     const uniformPages = report[REPORT_UNIFORM_PAGES]!;
     if (dataPages + uniformPages === 0) {
-      this.#line.announceZero(claim.sequence);
+      this.#line.announceZero(claim.sequence, this.#takePlaced);
     } else {
       const leafCount = leavesIn(claim.sizeBytes);
       const sum = this.#sums.subarray(claim.region * 2, claim.region * 2 + 2);
@@ -327,7 +328,7 @@ class SaveWorker {
     const bytes = recordBytes(lengths, alignmentBytes);
     out.fill(0, at, bytes);
     const tablesCrc = finishSegmentTables(plan, out);
-    this.#line.announce(claim.sequence, {
+    const finished = {
       segment: claim.segment,
       ...lengths,
       tablesCrc,
@@ -336,7 +337,8 @@ class SaveWorker {
       chunks: plan.chunkCount,
       rawChunks,
       buffer: number,
-    });
+    };
+    this.#line.announce(claim.sequence, finished, this.#takePlaced);
     this.#pending.push({ sequence: claim.sequence, buffer: number, bytes });
   }
 

@@ -4,7 +4,6 @@
  * One page costs one index block, one record head and one chunk, each one range read; the last few of each are kept.
  */
 import { fstatSync } from 'node:fs';
-import { attachmentChunkRawBytes, decodeAttachmentTables } from '../formats/vmsnap/attachmentRecord.js';
 import { corrupt } from '../formats/vmsnap/corrupt.js';
 import { type ImageTail, readExactly, readIndexBlock } from '../formats/vmsnap/imageFile.js';
 import { decodeIndexEntry, type IndexEntry } from '../formats/vmsnap/imageIndex.js';
@@ -16,7 +15,7 @@ import {
   KIND_SEGMENT,
   PREFIX_BYTES,
 } from '../formats/vmsnap/layout.js';
-import { checkTables, decodePrefix, headBytes, type RecordPrefix, recordBytes } from '../formats/vmsnap/record.js';
+import { decodePrefix, headBytes, type RecordPrefix, recordBytes } from '../formats/vmsnap/record.js';
 import { chunkRawBytes, type SegmentTables, segmentTablesMaxBytes } from '../formats/vmsnap/segmentRecord.js';
 import { STATE_DATA, STATE_NAMES, STATE_UNIFORM, STATE_ZERO } from '../formats/vmsnap/stateMap.js';
 import { VmsnapError } from '../native/errors.js';
@@ -24,6 +23,7 @@ import { type ImageInput, openImageInput, readInputTail, recordsEnd } from './im
 import { buildReport } from './inspect.js';
 import { LruCache } from './lruCache.js';
 import { usage } from './options.js';
+import { attachmentChunks, readAttachmentTables } from './pipeline/attachmentDecoder.js';
 import { SegmentDecoder } from './pipeline/segmentDecoder.js';
 import type { ChunkInfo, InspectReport, MapRange } from './types.js';
 
@@ -358,27 +358,11 @@ export class Image {
   }
 
   #decodePart(record: Buffer, prefix: RecordPrefix, part: number, rawBytes: number): Buffer[] {
-    checkTables(record, prefix, this.path);
-    const tables = decodeAttachmentTables(record, prefix, this.path);
+    const tables = readAttachmentTables(record, prefix, this.path);
     if (tables.part !== part || tables.rawBytes !== rawBytes) {
       throw corrupt(this.path, prefix.offset, `part ${tables.part} of an attachment where part ${part} should be`);
     }
-    const chunks: Buffer[] = [];
-    let at = headBytes(prefix);
-    for (let i = 0; i < tables.chunkCount; i++) {
-      const entry = tables.chunkEntriesAt + CHUNK_ENTRY_BYTES * i;
-      const storedBytes = record.readUInt32LE(entry);
-      const raw = Buffer.allocUnsafe(attachmentChunkRawBytes(i, tables.rawBytes));
-      const fault = this.#decoder.decodeChunk(
-        record.subarray(at, at + storedBytes),
-        record.readUInt32LE(entry + 4),
-        raw,
-      );
-      if (fault !== undefined) throw corrupt(this.path, prefix.offset + at, `attachment, chunk ${i}: ${fault}`);
-      chunks.push(raw);
-      at += storedBytes;
-    }
-    return chunks;
+    return [...attachmentChunks(record, prefix, tables, this.#decoder, this.path)];
   }
 
   #requireOpen(): void {

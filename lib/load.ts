@@ -8,25 +8,16 @@ import { fstatSync, statSync } from 'node:fs';
 import { corrupt } from '../formats/vmsnap/corrupt.js';
 import { Geometry } from '../formats/vmsnap/geometry.js';
 import type { ImageTail } from '../formats/vmsnap/imageFile.js';
-import { INDEX_BLOCK_ENTRIES, INDEX_ENTRY_BYTES } from '../formats/vmsnap/layout.js';
 import { sumHex, sumRegions } from '../formats/vmsnap/memoryDigest.js';
 import { VmsnapError } from '../native/errors.js';
 import { abortReason, linkSignal } from './abort.js';
-import { type ImageInput, openImageInput, readInputTail, recordsEnd } from './imageInput.js';
+import { type ImageInput, openImageInput, readInputTail } from './imageInput.js';
 import { checkThreads, usage } from './options.js';
-import {
-  createControl,
-  NUMBER_INPUT_CHAIN,
-  NUMBER_INPUT_OFFSET,
-  NUMBER_INPUT_PREVIOUS_SEGMENT,
-  type SharedControl,
-  STAT_DATA_BYTES,
-  STAT_IMAGE_BYTES,
-  sumStat,
-} from './pipeline/control.js';
-import { OPEN_ENDED_BYTES, type ReadJob, type ReadWorkerResult, type RegionSelection } from './pipeline/readJob.js';
+import { createControl, type SharedControl, STAT_DATA_BYTES, STAT_IMAGE_BYTES, sumStat } from './pipeline/control.js';
+import type { ReadJob, ReadWorkerResult, RegionSelection } from './pipeline/readJob.js';
 import { runJobs } from './pipeline/workerPool.js';
 import { reportProgress } from './progress.js';
+import { createReadJobs, isOpenEnded, regionSizes } from './readJobs.js';
 import { type LoadTarget, openTarget } from './target.js';
 import type { LoadOptions, LoadResult, Warning } from './types.js';
 import { walkedTail } from './walkedTail.js';
@@ -67,11 +58,8 @@ class LoadPlan {
 
   constructor(input: ImageInput, tail: ImageTail | undefined, options: LoadOptions) {
     this.#input = input;
-    const { regions } = input.head.start;
-    this.regionSizes = regions.map(
-      (region, i) => tail?.end.regions[i]?.sizeBytes ?? region.sizeBytes ?? OPEN_ENDED_BYTES,
-    );
-    this.openEnded = tail === undefined && regions.at(-1)!.sizeBytes === undefined;
+    this.regionSizes = regionSizes(input, tail);
+    this.openEnded = isOpenEnded(input, tail);
     const wanted = this.#wantedRegions(options.region);
     this.selection = this.#select(wanted, options.range);
     const whole = this.selection.every(
@@ -164,7 +152,6 @@ class Load {
     const geometry = new Geometry(pageSize, segmentSize, chunkSize, plan.regionSizes);
     this.#threads = Math.max(1, Math.min(threads, geometry.segmentCount));
     this.#control = createControl(this.#threads);
-    if (input.isStream) prepareWalk(this.#control, input);
   }
 
   async run(): Promise<LoadResult> {
@@ -190,25 +177,13 @@ class Load {
   }
 
   #jobs(): ReadJob[] {
-    const { head, fd, path, isStream, dropBehind } = this.#input;
-    const indexBlock = new Uint8Array(new SharedArrayBuffer(INDEX_BLOCK_ENTRIES * INDEX_ENTRY_BYTES));
-    return Array.from({ length: this.#threads }, (_, worker) => ({
-      kind: 'read',
-      worker,
-      control: this.#control,
-      image: { fd, path, isStream, recordsEnd: recordsEnd(this.#input), dropBehind },
-      headBytes: head.bytes,
-      start: head.start,
-      regionSizes: this.#plan.regionSizes,
-      openEnded: this.#plan.openEnded,
-      order: isStream ? 'walk' : 'index',
-      indexList: this.#tail === undefined ? undefined : packIndexList(this.#tail),
-      indexBlock,
+    return createReadJobs(this.#input, this.#tail, this.#control, this.#threads, {
+      order: this.#input.isStream ? 'walk' : 'index',
       selection: this.#plan.selection,
       sink: this.#opened.sink,
       collect: false,
       structureOnly: false,
-    }));
+    });
   }
 
   /** The leaves of every segment were checked on the way; their sum proves that no segment was left out. */
@@ -259,15 +234,4 @@ class Load {
       warnings,
     };
   }
-}
-
-/** Sets a walk to the first record. */
-export function prepareWalk(control: SharedControl, input: ImageInput): void {
-  control.numbers[NUMBER_INPUT_OFFSET] = input.head.bytes.length;
-  control.numbers[NUMBER_INPUT_CHAIN] = input.head.headerCrc;
-  control.numbers[NUMBER_INPUT_PREVIOUS_SEGMENT] = -1;
-}
-
-export function packIndexList(tail: ImageTail): Float64Array {
-  return Float64Array.from(tail.indexList.flatMap(({ offset, prefixCrc }) => [offset, prefixCrc]));
 }

@@ -1,4 +1,5 @@
 /** Where guest-physical memory lies in the bytes of a source: the layouts of machines, and explicit regions. */
+import { REGIONS_MAX } from '../formats/vmsnap/layout.js';
 import { regionsFault } from '../formats/vmsnap/manifest.js';
 import { VmsnapError } from '../native/errors.js';
 import type { LayoutName, RegionOption } from './types.js';
@@ -66,8 +67,21 @@ export function explicitRegions(options: readonly RegionOption[], pageSize: numb
     ends.set(file, offset + sizeBytes);
     return { name, gpa, sizeBytes, file, fileOffset: offset };
   });
-  const fault = regionsFault(regions, pageSize);
+  const fault = numberFault(regions) ?? regionsFault(regions, pageSize);
   if (fault !== undefined)
     throw new VmsnapError('USAGE', `--region: ${fault}`, { hint: 'write it as NAME=SIZE@GPA[:FILE[+OFFSET]]' });
   return regions;
+}
+
+function numberFault(regions: readonly PlannedRegion[]): string | undefined {
+  if (regions.length < 1 || regions.length > REGIONS_MAX)
+    return `${regions.length} regions (allowed: 1 to ${REGIONS_MAX})`;
+  for (const { name, gpa, sizeBytes, fileOffset } of regions) {
+    const numbers = { size: sizeBytes, address: gpa, 'file offset': fileOffset };
+    for (const [what, value] of Object.entries(numbers)) {
+      if (!Number.isSafeInteger(value) || value < 0)
+        return `the ${what} of region ${name} is ${value}, no whole number`;
+    }
+  }
+  return undefined;
 }

@@ -20,7 +20,6 @@ import { sumHex, sumRegions } from '../formats/vmsnap/memoryDigest.js';
 import { type PlainError, VmsnapError } from '../native/errors.js';
 import { abortReason, linkSignal } from './abort.js';
 import { type ImageInput, openImageInput, readInputTail, recordsEnd } from './imageInput.js';
-import { packIndexList, prepareWalk } from './load.js';
 import { checkThreads } from './options.js';
 import {
   createControl,
@@ -32,7 +31,6 @@ import {
 import {
   FINDINGS_MAX,
   type MetRecord,
-  OPEN_ENDED_BYTES,
   type ReadJob,
   type ReadWorkerResult,
   type SegmentTotals,
@@ -40,6 +38,7 @@ import {
 } from './pipeline/readJob.js';
 import { runJobs } from './pipeline/workerPool.js';
 import { reportProgress } from './progress.js';
+import { createReadJobs, regionSizes } from './readJobs.js';
 import type { Finding, VerifyOptions, VerifyResult } from './types.js';
 import { walkedTail } from './walkedTail.js';
 
@@ -100,7 +99,6 @@ class Verify {
     this.#started = started;
     this.#threads = threads;
     this.#control = createControl(threads);
-    prepareWalk(this.#control, input);
   }
 
   async run(): Promise<VerifyResult> {
@@ -132,30 +130,13 @@ class Verify {
   }
 
   #jobs(tail: ImageTail | undefined): ReadJob[] {
-    const { head, fd, path, isStream, dropBehind } = this.#input;
-    const { regions } = head.start;
-    const openEnded = tail === undefined && regions.at(-1)!.sizeBytes === undefined;
-    const indexBlock = new Uint8Array(new SharedArrayBuffer(8));
-    const regionSizes = regions.map(
-      (region, i) => tail?.end.regions[i]?.sizeBytes ?? region.sizeBytes ?? OPEN_ENDED_BYTES,
-    );
-    return Array.from({ length: this.#threads }, (_, worker) => ({
-      kind: 'read',
-      worker,
-      control: this.#control,
-      image: { fd, path, isStream, recordsEnd: recordsEnd(this.#input), dropBehind },
-      headBytes: head.bytes,
-      start: head.start,
-      regionSizes,
-      openEnded,
+    return createReadJobs(this.#input, tail, this.#control, this.#threads, {
       order: 'walk',
-      indexList: tail === undefined ? undefined : packIndexList(tail),
-      indexBlock,
-      selection: regionSizes.map((size) => ({ from: 0, to: size, targetOffset: 0 })),
+      selection: regionSizes(this.#input, tail).map((size) => ({ from: 0, to: size, targetOffset: 0 })),
       sink: { kind: 'none' },
       collect: true,
       structureOnly: this.#options.structureOnly ?? false,
-    }));
+    });
   }
 
   #take(finding: WorkerFinding, tail: ImageTail | undefined): void {

@@ -57,6 +57,8 @@ export const REGIONS_MAX = 65_535;
 export const ATTACHMENTS_MAX = 65_535;
 export const SEGMENTS_MAX = 2 ** 32;
 export const MANIFEST_MAX_BYTES = 16 * MIB;
+/** Arrays and objects of a manifest: four times what the most regions and attachments need. */
+export const JSON_VALUES_MAX = 4 * 65_536;
 export const NAME_MAX_BYTES = 255;
 
 export type CodecName = 'zstd' | 'zlib' | 'none';

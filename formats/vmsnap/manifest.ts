@@ -13,6 +13,7 @@ import {
   CHUNK_MIN_BYTES,
   type CodecName,
   isPowerOfTwo,
+  JSON_VALUES_MAX,
   MANIFEST_MAX_BYTES,
   NAME_MAX_BYTES,
   PAGE_MAX_BYTES,
@@ -265,6 +266,16 @@ export function imageGeometry(start: StartManifest, end: EndManifest | undefined
 
 type JsonObject = Record<string, unknown>;
 
+const OPEN_BRACKET = 0x5b;
+const OPEN_BRACE = 0x7b;
+
+/** Arrays and objects, and brackets in strings, which are few in names. */
+function countBrackets(json: Buffer): number {
+  let count = 0;
+  for (const byte of json) if (byte === OPEN_BRACKET || byte === OPEN_BRACE) count++;
+  return count;
+}
+
 /** Takes single values out of parsed JSON, each with its type checked. */
 class Checker {
   constructor(
@@ -278,6 +289,9 @@ class Checker {
   }
 
   parse(json: Buffer): JsonObject {
+    // Parsed, each bracket costs tens of bytes: 16 MiB of them would be half a GiB.
+    if (countBrackets(json) > JSON_VALUES_MAX)
+      throw this.fail(`it has more than ${JSON_VALUES_MAX} arrays and objects`);
     let value: unknown;
     try {
       value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(json));

@@ -6,15 +6,12 @@
  * gets past a damaged record: it looks for the next prefix that is sound and was written for the place where it stands.
  */
 
-import { attachmentChunkRawBytes, decodeAttachmentTables } from '../../formats/vmsnap/attachmentRecord.js';
 import { corrupt } from '../../formats/vmsnap/corrupt.js';
 import { decodeCountedRecord } from '../../formats/vmsnap/countedRecord.js';
 import type { Geometry } from '../../formats/vmsnap/geometry.js';
-import { isZero } from '../../formats/vmsnap/header.js';
 import { type ImageHead, readUpTo, requireCountedSize } from '../../formats/vmsnap/imageFile.js';
 import {
   ATTACHMENT_PART_BYTES,
-  CHUNK_ENTRY_BYTES,
   FOOTER_BYTES,
   KIND_ATTACHMENT,
   KIND_END,
@@ -25,17 +22,11 @@ import {
   PREFIX_BYTES,
 } from '../../formats/vmsnap/layout.js';
 import { decodeEndManifest, imageGeometry } from '../../formats/vmsnap/manifest.js';
-import {
-  checkTables,
-  decodePrefix,
-  headBytes,
-  kindName,
-  type RecordPrefix,
-  recordBytes,
-} from '../../formats/vmsnap/record.js';
+import { decodePrefix, kindName, type RecordPrefix, recordBytes } from '../../formats/vmsnap/record.js';
 import { segmentTablesMaxBytes } from '../../formats/vmsnap/segmentRecord.js';
 import { native } from '../../native/binding.js';
 import { errnoError, VmsnapError } from '../../native/errors.js';
+import { attachmentChunks, readAttachmentTables } from './attachmentDecoder.js';
 import {
   isAborted,
   NUMBER_INPUT_ATTACHMENT,
@@ -287,6 +278,7 @@ export class WalkClaims {
     // One byte more than the footer, to see that the file ends there.
     const bytes = Buffer.alloc(FOOTER_BYTES + 1);
     const got = this.#read(offset, bytes);
+    this.#stats[STAT_IMAGE_BYTES]! += got;
     if (got < FOOTER_BYTES) this.#noteDamage('footer', corrupt(path, offset, 'truncated in the footer'));
     else this.notes.footer = { offset, bytes: bytes.subarray(0, FOOTER_BYTES) };
     if (got > FOOTER_BYTES)
@@ -295,31 +287,11 @@ export class WalkClaims {
 
   #checkAttachment(prefix: RecordPrefix, record: Buffer): void {
     const { path } = this.#job.image;
-    checkTables(record, prefix, path);
-    const tables = decodeAttachmentTables(record, prefix, path);
+    const tables = readAttachmentTables(record, prefix, path);
     this.#checkPart(prefix, tables.part);
     this.notes.others.push([prefix.kind, prefix.subject, prefix.offset, prefix.crc, tables.rawBytes, tables.part]);
-    let at = headBytes(prefix);
-    for (let i = 0; i < tables.chunkCount; i++) {
-      const entry = tables.chunkEntriesAt + CHUNK_ENTRY_BYTES * i;
-      const storedBytes = record.readUInt32LE(entry);
-      const out = Buffer.allocUnsafe(attachmentChunkRawBytes(i, tables.rawBytes));
-      const fault = this.#decoder.decodeChunk(
-        record.subarray(at, at + storedBytes),
-        record.readUInt32LE(entry + 4),
-        out,
-      );
-      if (fault !== undefined) {
-        throw corrupt(
-          path,
-          prefix.offset + at,
-          `attachment ${prefix.subject}, part ${tables.part}, chunk ${i}: ${fault}`,
-        );
-      }
-      at += storedBytes;
-    }
-    if (!isZero(record, at, record.length))
-      throw corrupt(path, prefix.offset + at, 'padding after an attachment is not zero');
+    if (this.#job.structureOnly) return;
+    for (const _ of attachmentChunks(record, prefix, tables, this.#decoder, path));
   }
 
   /** The whole record, into `into` if that is given. Its size has been checked for segment records. */

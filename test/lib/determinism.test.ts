@@ -8,7 +8,12 @@ import { workspace } from './support/workspace.js';
 
 process.env.SOURCE_DATE_EPOCH = '1700000000';
 
-const MEMORY = Buffer.concat([mixedMemory(9 * MIB), Buffer.alloc(20 * MIB), randomMemory(3 * MIB), mixedMemory(MIB, 9)]);
+const MEMORY = Buffer.concat([
+  mixedMemory(9 * MIB),
+  Buffer.alloc(20 * MIB),
+  randomMemory(3 * MIB),
+  mixedMemory(MIB, 9),
+]);
 const THREADS = [1, 2, 3, 8];
 const CODECS = ['zstd', 'zlib', 'none'] as const;
 

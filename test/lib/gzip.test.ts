@@ -42,7 +42,10 @@ test('one member, several, and padding', async (t) => {
     ['one zero byte behind it', Buffer.concat([one, Buffer.alloc(1)])],
     ['zeros to a block', Buffer.concat([one, Buffer.alloc(512 - (one.length % 512))])],
     ['many zeros', Buffer.concat([one, Buffer.alloc(700_001)])],
-    ['zeros between members', Buffer.concat([gzipSync(memory.subarray(0, PAGE)), Buffer.alloc(99), gzipSync(memory.subarray(PAGE))])],
+    [
+      'zeros between members',
+      Buffer.concat([gzipSync(memory.subarray(0, PAGE)), Buffer.alloc(99), gzipSync(memory.subarray(PAGE))]),
+    ],
     ['a header with name, comment, extra field and CRC', withFullHeader(memory)],
   ];
   for (const [what, bytes] of sound) {
@@ -71,7 +74,10 @@ test('members of any size: their ends fall anywhere in what is read at once', as
   const part = fc.record({
     length: fc.oneof(fc.integer({ min: 0, max: 100 }), fc.integer({ min: 15_000, max: 40_000 })),
     level: fc.constantFrom(0, 1, 6),
-    padding: fc.oneof({ weight: 3, arbitrary: fc.constant(0) }, { weight: 1, arbitrary: fc.integer({ min: 1, max: 40 }) }),
+    padding: fc.oneof(
+      { weight: 3, arbitrary: fc.constant(0) },
+      { weight: 1, arbitrary: fc.integer({ min: 1, max: 40 }) },
+    ),
   });
   await fc.assert(
     fc.asyncProperty(fc.array(part, { minLength: 1, maxLength: 60 }), fc.nat(1000), async (parts, seed) => {

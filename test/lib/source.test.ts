@@ -18,10 +18,11 @@ import { MIB, mixedMemory, PAGE, randomMemory } from './support/memory.js';
 import { Pipe } from './support/pipes.js';
 import { loopDevice, setUpOrSkip } from './support/privileged.js';
 import { type RunningWork, startWork, succeed } from './support/work.js';
-import { mapForWriting, openForWriting } from './support/writers.js';
 import { diskWorkspace, type Workspace, workspace } from './support/workspace.js';
+import { mapForWriting, openForWriting } from './support/writers.js';
 
-const MEMORY = randomMemory(24 * MIB);
+/** Zero at first: a save that cannot write its image gets at least past that. */
+const MEMORY = Buffer.concat([Buffer.alloc(MIB), randomMemory(23 * MIB)]);
 const NOBODY = 65_534;
 /** A writer waits for the lease to be given up, which is looked at 20 times a second; the rest is for a busy machine. */
 const OPEN_SECONDS = 2;
@@ -204,7 +205,12 @@ test('a device that fails to read', async (t) => {
 test('unreadable', async (t) => {
   const { path, image } = source(t);
   chmodSync(path, 0);
-  await failsWith(t, 'PERMISSION', asNobody(() => save(path, image)), /permission denied/);
+  await failsWith(
+    t,
+    'PERMISSION',
+    asNobody(() => save(path, image)),
+    /permission denied/,
+  );
   t.false(existsSync(image));
 });
 

@@ -189,7 +189,11 @@ test('an abort while standard input is idle', async (t) => {
     ['save, half a segment', randomMemory(MIB), { operation: 'save', source: '-', image: folder.path('b') }],
     ['load, nothing', Buffer.alloc(0), { operation: 'load', image: '-', target: folder.path('c') }],
     ['load, half a header', bytes.subarray(0, 32), { operation: 'load', image: '-', target: folder.path('d') }],
-    ['load, half the image', bytes.subarray(0, bytes.length / 2), { operation: 'load', image: '-', target: folder.path('e') }],
+    [
+      'load, half the image',
+      bytes.subarray(0, bytes.length / 2),
+      { operation: 'load', image: '-', target: folder.path('e') },
+    ],
     ['verify, nothing', Buffer.alloc(0), { operation: 'verify', image: '-' }],
   ];
   for (const [what, first, operation] of idle) {
@@ -234,7 +238,11 @@ test('an abort while nobody opens the other end of a named pipe', async (t) => {
   for (const operation of waiting) {
     const work = startWork(operation);
     await work.started;
-    await requireStops(t, work, `${operation.operation} ${JSON.stringify(operation).includes('new"') ? 'from' : 'to'} it`);
+    await requireStops(
+      t,
+      work,
+      `${operation.operation} ${JSON.stringify(operation).includes('new"') ? 'from' : 'to'} it`,
+    );
   }
   t.deepEqual(folder.leftovers(), []);
 });
@@ -310,7 +318,12 @@ test('a range of an open-ended stream', async (t) => {
   await good;
   sameBytes(t, readFileSync(folder.path('back')), memory.subarray(2 * MIB + 1));
   const bad = cat(folder.path('image'), fifo);
-  await failsWith(t, 'USAGE', load(fifo, folder.path('none'), { range: { offset: 2 * MIB, length: MIB + 1 } }), /beyond/);
+  await failsWith(
+    t,
+    'USAGE',
+    load(fifo, folder.path('none'), { range: { offset: 2 * MIB, length: MIB + 1 } }),
+    /beyond/,
+  );
   await bad;
   t.false(existsSync(folder.path('none')));
   t.deepEqual(folder.leftovers(), []);

@@ -5,6 +5,7 @@ import json
 from damage import DamagedError, require
 
 NUMBER_MAX = 2**53 - 1
+BRACKETS_MAX = 262_144
 INSIGNIFICANT = b" \t\n\r"
 
 
@@ -13,6 +14,7 @@ def _no_constant(name: str):
 
 
 def parse_object(raw: bytes, offset: int, what: str) -> dict:
+    require(raw.count(b"[") + raw.count(b"{") <= BRACKETS_MAX, offset, f"{what} has too many arrays and objects")
     try:
         value = json.loads(raw.decode("utf-8"), parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:

@@ -8,6 +8,7 @@ everything, holds the image in memory and is slow: it is for the small images of
 
 Writes the memory, all regions end to end, to OUTPUT and a line of JSON to standard output. Exit code: 0 the image is
 sound, 1 it is damaged or unsupported, 2 nothing can be said (a tool is missing, the file cannot be read).
+check_images.py does the same to many images at once.
 """
 
 import json

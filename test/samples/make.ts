@@ -7,15 +7,18 @@
  */
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { repositoryRoot } from '../formats/support/secondReader.js';
 import { xxh3Of } from '../formats/forge.js';
+import { repositoryRoot } from '../formats/support/secondReader.js';
 import { DAMAGED } from './damage.js';
 import type { SampleList } from './list.js';
 import { makeValid, VALID } from './valid.js';
 
 const folder = join(repositoryRoot(), 'test', 'samples');
 const images = new Map<string, Buffer>();
-const list: { valid: SampleList['valid'][number][]; damaged: SampleList['damaged'][number][] } = { valid: [], damaged: [] };
+const list: { valid: SampleList['valid'][number][]; damaged: SampleList['damaged'][number][] } = {
+  valid: [],
+  damaged: [],
+};
 
 for (const kind of ['valid', 'damaged']) {
   rmSync(join(folder, kind), { recursive: true, force: true });
@@ -25,7 +28,13 @@ for (const sample of VALID) {
   const { bytes, memory, identity, digest } = await makeValid(sample);
   images.set(sample.name, bytes);
   writeFileSync(join(folder, 'valid', `${sample.name}.vms`), bytes);
-  list.valid.push({ name: sample.name, identity, digest, memoryBytes: memory.length, memoryXxh3: xxh3Of(memory).toString('hex') });
+  list.valid.push({
+    name: sample.name,
+    identity,
+    digest,
+    memoryBytes: memory.length,
+    memoryXxh3: xxh3Of(memory).toString('hex'),
+  });
 }
 for (const { name, base, make, code = 'CORRUPT', passes } of DAMAGED) {
   writeFileSync(join(folder, 'damaged', `${name}.vms`), make(images.get(base)!, images));

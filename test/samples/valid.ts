@@ -23,13 +23,27 @@ export const VALID: readonly ValidSample[] = [
   { name: 'zlib', memory: smallMemory, options: { codec: 'zlib', level: 6 } },
   {
     name: 'stored-chunk',
-    memory: () => makeMemory(MIB, [{ kind: 'zero', pages: 9 }, { kind: 'random', pages: 1 }, { kind: 'text', pages: 3 }]),
+    memory: () =>
+      makeMemory(MIB, [
+        { kind: 'zero', pages: 9 },
+        { kind: 'random', pages: 1 },
+        { kind: 'text', pages: 3 },
+      ]),
     options: { chunkSize: 4 * KIB, attachments: [] },
   },
-  { name: 'none', memory: () => makeMemory(2 * MIB, [{ kind: 'text', pages: 1 }]), options: { codec: 'none', attachments: [] } },
+  {
+    name: 'none',
+    memory: () => makeMemory(2 * MIB, [{ kind: 'text', pages: 1 }]),
+    options: { codec: 'none', attachments: [] },
+  },
   {
     name: 'uniform',
-    memory: () => makeMemory(MIB + 32 * KIB, [{ kind: 'uniform', pages: 3 }, { kind: 'zero', pages: 9 }, { kind: 'uniform', pages: 252 }]),
+    memory: () =>
+      makeMemory(MIB + 32 * KIB, [
+        { kind: 'uniform', pages: 3 },
+        { kind: 'zero', pages: 9 },
+        { kind: 'uniform', pages: 252 },
+      ]),
     options: { attachments: [] },
   },
   { name: 'zero', memory: () => Buffer.alloc(5 * MIB), options: { attachments: [] } },
@@ -50,12 +64,26 @@ export const VALID: readonly ValidSample[] = [
   },
   {
     name: 'pages-64k',
-    memory: () => makeMemory(3 * MIB, [{ kind: 'text', pages: 2 }, { kind: 'zero', pages: 20 }, { kind: 'uniform', pages: 5 }], 64 * KIB),
+    memory: () =>
+      makeMemory(
+        3 * MIB,
+        [
+          { kind: 'text', pages: 2 },
+          { kind: 'zero', pages: 20 },
+          { kind: 'uniform', pages: 5 },
+        ],
+        64 * KIB,
+      ),
     options: { pageSize: 64 * KIB, chunkSize: 64 * KIB, attachments: [] },
   },
   {
     name: 'stream',
-    memory: () => makeMemory(2 * MIB + 5 * PAGE, [{ kind: 'text', pages: 6 }, { kind: 'zero', pages: 250 }, { kind: 'text', pages: 2 }]),
+    memory: () =>
+      makeMemory(2 * MIB + 5 * PAGE, [
+        { kind: 'text', pages: 6 },
+        { kind: 'zero', pages: 250 },
+        { kind: 'text', pages: 2 },
+      ]),
     options: { attachments: [] },
     isStream: true,
   },
@@ -63,7 +91,9 @@ export const VALID: readonly ValidSample[] = [
 ];
 
 /** Makes a sample anew. */
-export async function makeValid(sample: ValidSample): Promise<{ bytes: Buffer; memory: Buffer; identity: string; digest: string }> {
+export async function makeValid(
+  sample: ValidSample,
+): Promise<{ bytes: Buffer; memory: Buffer; identity: string; digest: string }> {
   const folder = new Workspace(mkdtempSync(join(tmpdir(), 'vmsnap-sample-')));
   try {
     const memory = sample.memory();

@@ -16,11 +16,6 @@ export interface SecondReading {
   readonly attachments: readonly { readonly name: string; readonly sizeBytes: number; readonly xxh3: string }[];
 }
 
-export interface Refusal {
-  readonly exitCode: number;
-  readonly message: string;
-}
-
 /** The repository: compiled tests lie in a folder below it. */
 export function repositoryRoot(): string {
   let folder = dirname(fileURLToPath(import.meta.url));
@@ -30,23 +25,31 @@ export function repositoryRoot(): string {
 
 /** What it says of a sound image; the memory goes to `output`. */
 export async function readWithSecondReader(image: string, output?: string): Promise<SecondReading> {
-  const { stdout } = await python([image, ...(output === undefined ? [] : [output])]);
+  const { stdout } = await python('vmsnap_reader.py', [image, ...(output === undefined ? [] : [output])]);
   return JSON.parse(stdout) as SecondReading;
 }
 
-/** Why it refuses an image, or undefined if it reads it. */
-export async function refusalOfSecondReader(image: string): Promise<Refusal | undefined> {
+/** Why it refuses each of the images; undefined: it does not. All in one process. */
+export async function refusalsOfSecondReader(images: readonly string[]): Promise<Map<string, string | undefined>> {
+  const { stdout } = await python('check_images.py', images);
+  const lines = stdout.trimEnd().split('\n');
+  const answers = lines.map((line) => JSON.parse(line) as { image: string; refusal: string | null });
+  return new Map(answers.map(({ image, refusal }) => [image, refusal ?? undefined]));
+}
+
+/** Exit code and message of the command itself. */
+export async function runSecondReader(args: readonly string[]): Promise<{ exitCode: number; message: string }> {
   try {
-    await python([image]);
-    return undefined;
+    await python('vmsnap_reader.py', args);
+    return { exitCode: 0, message: '' };
   } catch (error) {
     const { code, stderr } = error as { code: number; stderr: string };
     return { exitCode: code, message: stderr };
   }
 }
 
-function python(args: readonly string[]): Promise<{ stdout: string; stderr: string }> {
-  const script = join(repositoryRoot(), 'test', 'reader', 'vmsnap_reader.py');
+function python(name: string, args: readonly string[]): Promise<{ stdout: string; stderr: string }> {
+  const script = join(repositoryRoot(), 'test', 'reader', name);
   return run('python3', ['-B', script, ...args], { encoding: 'utf8' });
 }
 
@@ -59,4 +62,10 @@ export function missingTool(t: ExecutionContext, tools: readonly ('python3' | 'z
   if (missing === undefined) return undefined;
   if (process.env.VMSNAP_REQUIRE_GUEST === '1') t.fail(`${missing} is not installed, and VMSNAP_REQUIRE_GUEST=1`);
   return `skipped: ${missing} is not installed, which the second reader needs`;
+}
+
+/** Ends a test that cannot run here; the reason stands in the output. */
+export function skip(t: ExecutionContext, reason: string): void {
+  t.log(reason);
+  t.pass(reason);
 }

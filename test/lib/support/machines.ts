@@ -65,33 +65,31 @@ function regionSizes(pageSize: number, segmentSize: number): fc.Arbitrary<number
 
 const gaps = fc.oneof(fc.constant(0), fc.constantFrom(512, 4096, 777, 1_048_577));
 
-export const machines: fc.Arbitrary<Machine> = fc
-  .tuple(geometries, codecs)
-  .chain(([geometry, codec]) =>
-    fc.record({
-      pageSize: fc.constant(geometry.pageSize),
-      segmentSize: fc.constant(geometry.segmentSize),
-      chunkSize: fc.constant(geometry.chunkSize),
-      codec: fc.constant(codec.codec),
-      level: fc.constant(codec.level),
-      threads: fc.integer({ min: 1, max: 4 }),
-      loadThreads: fc.integer({ min: 1, max: 4 }),
-      seed: fc.integer({ min: 1, max: 1_000_000 }),
-      sparse: fc.boolean(),
-      regionPages: regionSizes(geometry.pageSize, geometry.segmentSize),
-      places: fc.array(fc.record({ file: fc.integer({ min: 0, max: 2 }), gapBytes: gaps }), {
-        minLength: 4,
-        maxLength: 4,
-      }),
-      runs: fc.array(
-        fc.record({
-          kind: fc.constantFrom(...PAGE_KINDS),
-          pages: fc.oneof(fc.integer({ min: 1, max: 20 }), fc.integer({ min: 200, max: 600 })),
-        }),
-        { maxLength: 40 },
-      ),
+export const machines: fc.Arbitrary<Machine> = fc.tuple(geometries, codecs).chain(([geometry, codec]) =>
+  fc.record({
+    pageSize: fc.constant(geometry.pageSize),
+    segmentSize: fc.constant(geometry.segmentSize),
+    chunkSize: fc.constant(geometry.chunkSize),
+    codec: fc.constant(codec.codec),
+    level: fc.constant(codec.level),
+    threads: fc.integer({ min: 1, max: 4 }),
+    loadThreads: fc.integer({ min: 1, max: 4 }),
+    seed: fc.integer({ min: 1, max: 1_000_000 }),
+    sparse: fc.boolean(),
+    regionPages: regionSizes(geometry.pageSize, geometry.segmentSize),
+    places: fc.array(fc.record({ file: fc.integer({ min: 0, max: 2 }), gapBytes: gaps }), {
+      minLength: 4,
+      maxLength: 4,
     }),
-  );
+    runs: fc.array(
+      fc.record({
+        kind: fc.constantFrom(...PAGE_KINDS),
+        pages: fc.oneof(fc.integer({ min: 1, max: 20 }), fc.integer({ min: 200, max: 600 })),
+      }),
+      { maxLength: 40 },
+    ),
+  }),
+);
 
 /** A machine whose files have been written. */
 export interface WrittenMachine {

@@ -1,0 +1,62 @@
+/** The jobs of a load or a verify: what all threads are told alike. */
+import type { ImageTail } from '../formats/vmsnap/imageFile.js';
+import { INDEX_BLOCK_ENTRIES, INDEX_ENTRY_BYTES } from '../formats/vmsnap/layout.js';
+import { type ImageInput, recordsEnd } from './imageInput.js';
+import {
+  NUMBER_INPUT_CHAIN,
+  NUMBER_INPUT_OFFSET,
+  NUMBER_INPUT_PREVIOUS_SEGMENT,
+  type SharedControl,
+  STAT_IMAGE_BYTES,
+} from './pipeline/control.js';
+import { OPEN_ENDED_BYTES, type ReadJob } from './pipeline/readJob.js';
+
+export type ReadPlan = Pick<ReadJob, 'order' | 'selection' | 'sink' | 'collect' | 'structureOnly'>;
+
+/** `tail` undefined: the image is a stream, or its end is damaged. */
+export function createReadJobs(
+  input: ImageInput,
+  tail: ImageTail | undefined,
+  control: SharedControl,
+  threads: number,
+  plan: ReadPlan,
+): ReadJob[] {
+  const { head, fd, path, isStream, dropBehind } = input;
+  if (plan.order === 'walk') startWalk(control, input);
+  const shared = {
+    kind: 'read' as const,
+    control,
+    image: { fd, path, isStream, recordsEnd: recordsEnd(input), dropBehind },
+    headBytes: head.bytes,
+    start: head.start,
+    regionSizes: regionSizes(input, tail),
+    openEnded: isOpenEnded(input, tail),
+    indexList: tail === undefined ? undefined : packIndexList(tail),
+    indexBlock: new Uint8Array(new SharedArrayBuffer(INDEX_BLOCK_ENTRIES * INDEX_ENTRY_BYTES)),
+    ...plan,
+  };
+  return Array.from({ length: threads }, (_, worker) => ({ ...shared, worker }));
+}
+
+/** Sizes of the regions, with a stand-in for one that only the end manifest will tell. */
+export function regionSizes(input: ImageInput, tail: ImageTail | undefined): number[] {
+  return input.head.start.regions.map(
+    (region, i) => tail?.end.regions[i]?.sizeBytes ?? region.sizeBytes ?? OPEN_ENDED_BYTES,
+  );
+}
+
+export function isOpenEnded(input: ImageInput, tail: ImageTail | undefined): boolean {
+  return tail === undefined && input.head.start.regions.at(-1)!.sizeBytes === undefined;
+}
+
+/** Sets a walk to the first record. */
+function startWalk(control: SharedControl, input: ImageInput): void {
+  control.numbers[NUMBER_INPUT_OFFSET] = input.head.bytes.length;
+  control.numbers[NUMBER_INPUT_CHAIN] = input.head.headerCrc;
+  control.numbers[NUMBER_INPUT_PREVIOUS_SEGMENT] = -1;
+  control.stats[STAT_IMAGE_BYTES] = input.head.bytes.length;
+}
+
+function packIndexList(tail: ImageTail): Float64Array {
+  return Float64Array.from(tail.indexList.flatMap(({ offset, prefixCrc }) => [offset, prefixCrc]));
+}

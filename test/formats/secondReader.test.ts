@@ -1,0 +1,65 @@
+/** What vmsnap saves, the second reader reads: codecs, page sizes, regions, streams, attachments. */
+import { readFileSync, writeFileSync } from 'node:fs';
+import test from 'ava';
+import { type SaveOptions, save } from '../../lib/index.js';
+import { sameBytes } from '../lib/support/expect.js';
+import { KIB, MIB, mixedMemory } from '../lib/support/memory.js';
+import { cat, makeFifo } from '../lib/support/pipes.js';
+import { workspace } from '../lib/support/workspace.js';
+import { xxh3Of } from './forge.js';
+import { missingTool, readWithSecondReader, skip } from './support/secondReader.js';
+
+const REGIONS = [
+  { name: 'low', gpa: 0, sizeBytes: 640 * KIB },
+  { name: 'ram', gpa: MIB, sizeBytes: 2 * MIB + 64 * KIB },
+  { name: 'high', gpa: 2 ** 32, sizeBytes: 320 * KIB },
+];
+
+const CASES: readonly [string, SaveOptions][] = (['zstd', 'zlib', 'none'] as const).flatMap((codec) => [
+  [`${codec}, defaults`, { codec }] as [string, SaveOptions],
+  [`${codec}, small segments and several regions`, { codec, segmentSize: MIB, chunkSize: 8 * KIB, regions: REGIONS }],
+  [`${codec}, pages of 64 KiB`, { codec, pageSize: 64 * KIB, segmentSize: MIB, regions: REGIONS }],
+]);
+
+for (const [name, options] of CASES) {
+  test(`${name}: the second reader gives the same memory, digest, identity and attachments`, async (t) => {
+    const reason = missingTool(t, ['python3', 'zstd']);
+    if (reason !== undefined) return skip(t, reason);
+    const folder = workspace(t);
+    const [source, image, output] = ['memory.raw', 'image.vms', 'read.raw'].map((file) => folder.path(file));
+    const memory = mixedMemory(3 * MIB, 11);
+    const attached = mixedMemory(5 * MIB + 13, 3);
+    writeFileSync(source!, memory);
+    writeFileSync(folder.path('long'), attached);
+    writeFileSync(folder.path('empty'), '');
+    const saved = await save(source, image!, {
+      ...options,
+      threads: 2,
+      frozen: true,
+      attachments: ['long', 'empty'].map((file) => ({ name: file, file: folder.path(file) })),
+    });
+    const reading = await readWithSecondReader(image!, output);
+    t.is(reading.identity, saved.identity);
+    t.is(reading.digest, saved.digest);
+    t.deepEqual(reading.pages, { ...saved.pages });
+    t.deepEqual(reading.attachments, [
+      { name: 'long', sizeBytes: attached.length, xxh3: xxh3Of(attached).toString('hex') },
+      { name: 'empty', sizeBytes: 0, xxh3: xxh3Of(new Uint8Array(0)).toString('hex') },
+    ]);
+    sameBytes(t, readFileSync(output!), memory.subarray(0, saved.memoryBytes));
+  });
+}
+
+test('an image saved from a pipe, size unknown, is read by the second reader', async (t) => {
+  const reason = missingTool(t, ['python3', 'zstd']);
+  if (reason !== undefined) return skip(t, reason);
+  const folder = workspace(t);
+  const [source, image, output] = ['memory.raw', 'image.vms', 'read.raw'].map((file) => folder.path(file));
+  const memory = mixedMemory(2 * MIB + 12 * KIB, 4);
+  memory.fill(0, 2 * MIB);
+  writeFileSync(source!, memory);
+  const pipe = makeFifo(folder.path('pipe'));
+  await Promise.all([save(pipe, image!, { segmentSize: MIB }), cat(source!, pipe)]);
+  t.is((await readWithSecondReader(image!, output)).memoryBytes, memory.length);
+  sameBytes(t, readFileSync(output!), memory);
+});

@@ -11,7 +11,13 @@ export const HEADER_MAGIC = Buffer.from('89564d530d0a1a0a', 'hex');
 export const FORMAT_VERSION = 0;
 
 /** Header: incompatible feature bits; this reader knows none of them yet, but it can name them. */
-export const FEATURE_NAMES: readonly string[] = ['references', 'base', 'overriding records', 'encryption'];
+export const FEATURE_NAMES: readonly string[] = [
+  'references',
+  'base',
+  'overriding records',
+  'encryption',
+  'absent pages',
+];
 
 /** Records */
 export const PREFIX_BYTES = 64;

@@ -99,7 +99,12 @@ export function encodeEndManifest(manifest: EndManifest): Buffer {
 
 function encodeJson(value: unknown): Buffer {
   const bytes = Buffer.from(JSON.stringify(value), 'utf8');
-  if (bytes.length <= MANIFEST_MAX_BYTES) return bytes;
+  if (bytes.length <= MANIFEST_MAX_BYTES && countBrackets(bytes) <= JSON_VALUES_MAX) return bytes;
+  if (bytes.length <= MANIFEST_MAX_BYTES) {
+    throw new VmsnapError('USAGE', `the manifest would have more than ${JSON_VALUES_MAX} brackets ("[" and "{")`, {
+      hint: 'use fewer brackets in labels and names',
+    });
+  }
   throw new VmsnapError('USAGE', `the manifest would have ${bytes.length} bytes, more than ${MANIFEST_MAX_BYTES}`, {
     hint: 'use fewer or shorter labels, regions and attachments',
   });

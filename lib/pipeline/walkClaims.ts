@@ -105,11 +105,17 @@ export class WalkClaims {
 
   /** Under the claim lock. From a stream the record is read into `into`. */
   next(into: Buffer): WalkClaim | undefined {
-    while (this.#numbers[NUMBER_INPUT_STATE] !== STATE_OVER) {
-      const claim = this.#step(into);
-      if (claim !== undefined) return claim;
+    try {
+      while (this.#numbers[NUMBER_INPUT_STATE] !== STATE_OVER) {
+        const claim = this.#step(into);
+        if (claim !== undefined) return claim;
+      }
+      return undefined;
+    } catch (error) {
+      // Another thread that went on from here would report what follows from the damage instead of the damage.
+      this.#over();
+      throw error;
     }
-    return undefined;
   }
 
   /** One record, or the footer. */

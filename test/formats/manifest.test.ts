@@ -56,6 +56,16 @@ test('a start manifest with any labels comes back, whatever their order', (t) =>
   );
 });
 
+test('a writer makes no manifest that readers would refuse for its brackets', (t) => {
+  const most = 262_144 - encodeStartManifest(START).toString().split(/[[{]/).length + 1;
+  const labels = (count: number) => new Map([['a', '['.repeat(count)]]);
+  t.notThrows(() => decodeStartManifest(encodeStartManifest({ ...START, labels: labels(most) }), 'i', 64));
+  const error = t.throws(() => encodeStartManifest({ ...START, labels: labels(most + 1) }), {
+    instanceOf: VmsnapError,
+  });
+  t.is(error.code, 'USAGE');
+});
+
 test('an end manifest comes back', (t) => {
   t.deepEqual(decodeEndManifest(encodeEndManifest(END), START, 'i', 0), END);
 });

@@ -117,11 +117,15 @@ test('a load that fails leaves nothing, and an old target as it was', async (t) 
   t.deepEqual(folder.leftovers(), []);
 });
 
-test('a load in place that fails leaves its marker', async (t) => {
+test('a load in place that fails marks what it has overwritten, and takes away what it has made', async (t) => {
   const { folder, image } = await fixture(t);
   const damaged = readFileSync(image);
   damaged[Math.floor(damaged.length / 2)]! ^= 1;
   writeFileSync(folder.path('damaged'), damaged);
+  await failsWith(t, 'CORRUPT', load(folder.path('damaged'), folder.path('target'), { inPlace: true }));
+  t.false(existsSync(folder.path('target')));
+  t.deepEqual(folder.leftovers(), []);
+  writeFileSync(folder.path('target'), OLD);
   await failsWith(t, 'CORRUPT', load(folder.path('damaged'), folder.path('target'), { inPlace: true }));
   t.deepEqual(folder.leftovers(), ['.target.partial']);
   await load(image, folder.path('target'), { inPlace: true });

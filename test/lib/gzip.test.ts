@@ -7,6 +7,7 @@ import fc from 'fast-check';
 import { inspect, load, type SaveResult, save, VmsnapError } from '../../lib/index.js';
 import { failsWith, sameBytes } from './support/expect.js';
 import { MIB, mixedMemory, PAGE, randomMemory } from './support/memory.js';
+import { onProgram } from './support/privileged.js';
 import { saveInChild } from './support/work.js';
 import { type Workspace, workspace } from './support/workspace.js';
 
@@ -161,12 +162,7 @@ function requireRefusal(t: ExecutionContext, error: unknown, what: string): void
   t.true(['CORRUPT', 'USAGE'].includes(error.code), `${what}: ${error.code} ${error.message}`);
 }
 
-test('what pigz writes', async (t) => {
-  if (spawnSync('pigz', ['--version']).error !== undefined) {
-    t.log('skipped: pigz is not installed');
-    t.pass();
-    return;
-  }
+onProgram('pigz')('what pigz writes', async (t) => {
   const folder = workspace(t);
   const memory = mixedMemory(9 * MIB);
   for (const options of [['-1'], ['-6', '-p2', '-b128'], ['-i', '-p2'], ['-0']]) {

@@ -5,7 +5,7 @@ import test, { type ExecutionContext } from 'ava';
 import { load, save, verify } from '../../lib/index.js';
 import { failsWith, sameBytes } from './support/expect.js';
 import { MIB, mixedMemory, randomMemory } from './support/memory.js';
-import { mount, setUpOrSkip } from './support/privileged.js';
+import { mount, onMount } from './support/privileged.js';
 import { runWork } from './support/work.js';
 import { type Workspace, workspace } from './support/workspace.js';
 
@@ -20,24 +20,24 @@ interface SmallDisk {
   readonly image: string;
 }
 
-async function smallDisk(t: ExecutionContext): Promise<SmallDisk | undefined> {
+async function smallDisk(t: ExecutionContext): Promise<SmallDisk> {
   const folder = workspace(t);
-  const disk = setUpOrSkip(t, () => mount(t, folder, 'tmpfs', `size=${DISK_BYTES}`));
-  if (disk === undefined) return undefined;
+  const disk = mount(t, folder, 'tmpfs', `size=${DISK_BYTES}`);
   const [source, image] = [folder.path('memory'), folder.path('image')];
   writeFileSync(source, MEMORY);
   await save(source, image);
   return { folder, disk, source, image };
 }
 
+const withSmallDisk = onMount();
+
 function freeBytes(disk: string): number {
   const { bavail, bsize } = statfsSync(disk);
   return bavail * bsize;
 }
 
-test('a save', async (t) => {
+withSmallDisk('a save', async (t) => {
   const small = await smallDisk(t);
-  if (small === undefined) return;
   const free = freeBytes(small.disk);
   for (const threads of [1, 3]) {
     const image = join(small.disk, 'image');
@@ -48,9 +48,8 @@ test('a save', async (t) => {
   }
 });
 
-test('a save over an old image', async (t) => {
+withSmallDisk('a save over an old image', async (t) => {
   const small = await smallDisk(t);
-  if (small === undefined) return;
   const image = join(small.disk, 'image');
   writeFileSync(small.folder.path('little'), OLD);
   await save(small.folder.path('little'), image);
@@ -61,18 +60,16 @@ test('a save over an old image', async (t) => {
   t.deepEqual(readdirSync(small.disk), ['image']);
 });
 
-test('a disk that is full before the first byte', async (t) => {
+withSmallDisk('a disk that is full before the first byte', async (t) => {
   const small = await smallDisk(t);
-  if (small === undefined) return;
   const filler = join(small.disk, 'filler');
   writeFileSync(filler, Buffer.alloc(freeBytes(small.disk)));
   await failsWith(t, 'NO_SPACE', save(small.source, join(small.disk, 'image')));
   t.deepEqual(readdirSync(small.disk), ['filler']);
 });
 
-test('a load', async (t) => {
+withSmallDisk('a load', async (t) => {
   const small = await smallDisk(t);
-  if (small === undefined) return;
   const free = freeBytes(small.disk);
   for (const threads of [1, 3]) {
     const target = join(small.disk, 'target');
@@ -82,9 +79,8 @@ test('a load', async (t) => {
   }
 });
 
-test('a load over an old target', async (t) => {
+withSmallDisk('a load over an old target', async (t) => {
   const small = await smallDisk(t);
-  if (small === undefined) return;
   const target = join(small.disk, 'target');
   writeFileSync(target, OLD);
   await failsWith(t, 'NO_SPACE', load(small.image, target, { force: true }));
@@ -92,16 +88,18 @@ test('a load over an old target', async (t) => {
   t.deepEqual(readdirSync(small.disk), ['target']);
 });
 
-test('a load in place keeps its marker', async (t) => {
+withSmallDisk('a load in place', async (t) => {
   const small = await smallDisk(t);
-  if (small === undefined) return;
-  await failsWith(t, 'NO_SPACE', load(small.image, join(small.disk, 'target'), { inPlace: true }));
-  t.true(readdirSync(small.disk).includes('.target.partial'));
+  const target = join(small.disk, 'target');
+  await failsWith(t, 'NO_SPACE', load(small.image, target, { inPlace: true }));
+  t.deepEqual(readdirSync(small.disk), [], 'what it has made is taken away');
+  writeFileSync(target, OLD);
+  await failsWith(t, 'NO_SPACE', load(small.image, target, { inPlace: true }));
+  t.deepEqual(readdirSync(small.disk).sort(), ['.target.partial', 'target'], 'what it has overwritten is marked');
 });
 
-test('an image that just fits', async (t) => {
+withSmallDisk('an image that just fits', async (t) => {
   const small = await smallDisk(t);
-  if (small === undefined) return;
   const memory = mixedMemory(12 * MIB);
   writeFileSync(small.folder.path('fits'), memory);
   await save(small.folder.path('fits'), join(small.disk, 'image'));

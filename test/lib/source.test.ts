@@ -13,10 +13,11 @@ import {
 import { type FileHandle, open } from 'node:fs/promises';
 import test, { type ExecutionContext } from 'ava';
 import { inspect, load, type SaveResult, save, type Warning } from '../../lib/index.js';
+import { needing } from '../support/needing.js';
 import { failsWith, sameBytes } from './support/expect.js';
 import { MIB, mixedMemory, PAGE, randomMemory } from './support/memory.js';
 import { Pipe } from './support/pipes.js';
-import { loopDevice, setUpOrSkip } from './support/privileged.js';
+import { loopDevice, onLoopDevice, onProgram } from './support/privileged.js';
 import { type RunningWork, startWork, succeed } from './support/work.js';
 import { diskWorkspace, type Workspace, workspace } from './support/workspace.js';
 import { mapForWriting, openForWriting } from './support/writers.js';
@@ -39,11 +40,11 @@ async function saveAndCollect(path: string, image: string, options = {}): Promis
   return [saved, warnings];
 }
 
-for (const [what, start] of [
-  ['open', openForWriting],
-  ['mapped', mapForWriting],
+for (const [what, start, define] of [
+  ['open', openForWriting, needing(undefined)],
+  ['mapped', mapForWriting, onProgram('python3')],
 ] as const) {
-  test(`${what} for writing by another process: warned about with its pid, and marked`, async (t) => {
+  define(`${what} for writing by another process: warned about with its pid, and marked`, async (t) => {
     const { folder, path, image } = source(t);
     const pid = await start(t, path);
     const [saved, warnings] = await saveAndCollect(path, image);
@@ -172,11 +173,12 @@ test('another file takes its name meanwhile: what was opened is saved', async (t
   sameBytes(t, readFileSync(folder.path('back')), MEMORY);
 });
 
-test('a block device', async (t) => {
+const withLoopDevice = onLoopDevice();
+
+withLoopDevice('a block device', async (t) => {
   const folder = diskWorkspace(t);
   writeFileSync(folder.path('disk'), MEMORY);
-  const device = setUpOrSkip(t, () => loopDevice(t, folder.path('disk')));
-  if (device === undefined) return;
+  const device = loopDevice(t, folder.path('disk'));
   const [saved, warnings] = await saveAndCollect(device, folder.path('image'));
   t.is(saved.memoryBytes, MEMORY.length);
   t.regex(warnings[0]!.message, /it is a device/);
@@ -185,12 +187,11 @@ test('a block device', async (t) => {
   sameBytes(t, readFileSync(folder.path('back')), MEMORY);
 });
 
-test('a device that fails to read', async (t) => {
+withLoopDevice('a device that fails to read', async (t) => {
   const folder = diskWorkspace(t);
   writeFileSync(folder.path('disk'), MEMORY);
   // A loop device whose file has become shorter answers EIO behind its end.
-  const device = setUpOrSkip(t, () => loopDevice(t, folder.path('disk')));
-  if (device === undefined) return;
+  const device = loopDevice(t, folder.path('disk'));
   truncateSync(folder.path('disk'), 8 * MIB);
   for (const threads of [1, 2]) {
     const saving = save(device, folder.path('image'), { threads, segmentSize: MIB, frozen: true });

@@ -6,7 +6,7 @@ import { type LoadOptions, load, save } from '../../lib/index.js';
 import { failsWith, sameBytes } from './support/expect.js';
 import { GIB, MIB, makeMemory, mixedMemory, PAGE, randomMemory, writeSparse } from './support/memory.js';
 import { cat, makeFifo } from './support/pipes.js';
-import { loopDevice, mount, reserveHugePages, setUpOrSkip } from './support/privileged.js';
+import { loopDevice, mount, onHugePages, onLoopDevice, reserveHugePages } from './support/privileged.js';
 import { runWork } from './support/work.js';
 import { diskWorkspace, type Workspace, workspace } from './support/workspace.js';
 
@@ -137,12 +137,13 @@ test('a new file is sparse', async (t) => {
   t.true(blocks * 512 < MEMORY.length * 0.75, `${blocks} blocks`);
 });
 
-test('a block device', async (t) => {
+const withLoopDevice = onLoopDevice();
+
+withLoopDevice('a block device', async (t) => {
   const { folder, image } = await machine(t, diskWorkspace);
   const size = MEMORY.length + MIB;
   writeFileSync(folder.path('disk'), stale(size));
-  const device = setUpOrSkip(t, () => loopDevice(t, folder.path('disk')));
-  if (device === undefined) return;
+  const device = loopDevice(t, folder.path('disk'));
   await failsWith(t, 'EXISTS', load(image, device), /where it stands/);
   const loaded = await load(image, device, { inPlace: true, threads: 2 });
   t.true(loaded.run.inPlace);
@@ -151,14 +152,15 @@ test('a block device', async (t) => {
   sameBytes(t, bytes.subarray(MEMORY.length), stale(MIB), 'what lies behind it');
 });
 
-test('a block device that is too small', async (t) => {
+withLoopDevice('a block device that is too small', async (t) => {
   const { folder, image } = await machine(t, diskWorkspace);
   writeFileSync(folder.path('disk'), stale(MIB));
-  const device = setUpOrSkip(t, () => loopDevice(t, folder.path('disk')));
-  if (device === undefined) return;
+  const device = loopDevice(t, folder.path('disk'));
   await failsWith(t, 'NO_SPACE', load(image, device, { inPlace: true }), /has 1048576 bytes/);
   sameBytes(t, readFileSync(device), stale(MIB), 'the device');
 });
+
+const withHugePages = onHugePages(12);
 
 /** Of a whole number of huge pages, as such files are. */
 async function hugeMachine(t: ExecutionContext): Promise<{ folder: Workspace; memory: Buffer }> {
@@ -169,13 +171,10 @@ async function hugeMachine(t: ExecutionContext): Promise<{ folder: Workspace; me
   return { folder, memory };
 }
 
-test.serial('hugetlbfs: a source and a target', async (t) => {
+withHugePages('hugetlbfs: a source and a target', async (t) => {
   const { folder, memory } = await hugeMachine(t);
-  const huge = setUpOrSkip(t, () => {
-    reserveHugePages(t, 12);
-    return mount(t, folder, 'hugetlbfs', 'pagesize=2M');
-  });
-  if (huge === undefined) return;
+  reserveHugePages(t, 12);
+  const huge = mount(t, folder, 'hugetlbfs', 'pagesize=2M');
   const target = join(huge, 'memory');
   const loaded = await load(folder.path('image'), target);
   t.true(loaded.run.inPlace);
@@ -186,13 +185,10 @@ test.serial('hugetlbfs: a source and a target', async (t) => {
   sameBytes(t, readFileSync(target), memory, 'the memory, once more');
 });
 
-test.serial('hugetlbfs: parts of the memory, threads, and an image from a pipe', async (t) => {
+withHugePages('hugetlbfs: parts of the memory, threads, and an image from a pipe', async (t) => {
   const { folder, memory } = await hugeMachine(t);
-  const huge = setUpOrSkip(t, () => {
-    reserveHugePages(t, 12);
-    return mount(t, folder, 'hugetlbfs', 'pagesize=2M');
-  });
-  if (huge === undefined) return;
+  reserveHugePages(t, 12);
+  const huge = mount(t, folder, 'hugetlbfs', 'pagesize=2M');
   const target = join(huge, 'memory');
   const range = { offset: HUGE_PAGE + 4096 + 7, length: 2 * HUGE_PAGE };
   await load(folder.path('image'), target, { range, inPlace: true, threads: 2 });
@@ -204,28 +200,22 @@ test.serial('hugetlbfs: parts of the memory, threads, and an image from a pipe',
   sameBytes(t, readFileSync(target), memory);
 });
 
-test.serial('hugetlbfs: memory that is no whole number of huge pages is followed by zeros', async (t) => {
+withHugePages('hugetlbfs: memory that is no whole number of huge pages is followed by zeros', async (t) => {
   const folder = workspace(t);
   const memory = mixedMemory(3 * MIB);
   writeFileSync(folder.path('memory'), memory);
   await save(folder.path('memory'), folder.path('image'));
-  const huge = setUpOrSkip(t, () => {
-    reserveHugePages(t, 8);
-    return mount(t, folder, 'hugetlbfs', 'pagesize=2M');
-  });
-  if (huge === undefined) return;
+  reserveHugePages(t, 8);
+  const huge = mount(t, folder, 'hugetlbfs', 'pagesize=2M');
   await load(folder.path('image'), join(huge, 'memory'));
   const expected = Buffer.concat([memory, Buffer.alloc(MIB)]);
   sameBytes(t, readFileSync(join(huge, 'memory')), expected);
 });
 
-test.serial('hugetlbfs: a pool that is too small is an error and no SIGBUS', async (t) => {
+withHugePages('hugetlbfs: a pool that is too small is an error and no SIGBUS', async (t) => {
   const { folder } = await hugeMachine(t);
-  const huge = setUpOrSkip(t, () => {
-    reserveHugePages(t, 2);
-    return mount(t, folder, 'hugetlbfs', 'pagesize=2M');
-  });
-  if (huge === undefined) return;
+  reserveHugePages(t, 2);
+  const huge = mount(t, folder, 'hugetlbfs', 'pagesize=2M');
   const work = { operation: 'load', image: folder.path('image'), target: join(huge, 'memory') } as const;
   const outcome = await runWork(work);
   t.is(outcome.ok || outcome.code, 'NO_SPACE');

@@ -12,6 +12,7 @@ import {
   fchmodSync,
   fchownSync,
   fsync,
+  lstatSync,
   openSync,
   realpathSync,
   renameSync,
@@ -125,6 +126,12 @@ function existsError(path: string, what: string): VmsnapError {
 /** The path that will be renamed to: behind a symbolic link, the file that it points to. */
 function resolveTarget(path: string, options: ReplacementOptions): string {
   const found = statOf(path);
+  if (found === undefined && isLink(path)) {
+    throw new VmsnapError('USAGE', `the ${options.what} ${path} is a symbolic link to nothing`, {
+      path,
+      hint: 'remove the link, or give the name of the file itself',
+    });
+  }
   if (found === undefined) return path;
   if (found.isDirectory()) {
     throw new VmsnapError('USAGE', `the ${options.what} ${path} is a folder`, {
@@ -149,6 +156,10 @@ function statOf(path: string): Stats | undefined {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw wrapSystemError(error, 'look at', path);
     return undefined;
   }
+}
+
+function isLink(path: string): boolean {
+  return lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() ?? false;
 }
 
 /** Creates the temporary file and takes its lock, removing one that a killed writer left. */

@@ -18,7 +18,7 @@ import { loadInChild, saveInChild } from './support/work.js';
 import { type Workspace, workspace } from './support/workspace.js';
 
 const TIB = 1024 * GIB;
-const PIECE = mixedMemory(256 * KIB);
+const PIECE = mixedMemory(MIB);
 const PIECES = 1024;
 /** Node itself takes 60 MiB, each thread of a save 4 segments and what belongs to them. */
 const PEAK_MAX_BYTES = 220 * MIB;
@@ -51,7 +51,7 @@ function seconds(result: { run: { durationSeconds: number } }): number {
   return result.run.durationSeconds;
 }
 
-test.serial('1 TiB that holds 256 MiB, scattered', async (t) => {
+test.serial('1 TiB that holds 1 GiB, scattered', async (t) => {
   const folder = workspace(t);
   const source = writeScattered(folder);
   const [image, target] = [folder.path('image'), folder.path('target')];

@@ -89,19 +89,20 @@ export interface CommitShared {
   readonly buffers: readonly Uint8Array[];
 }
 
-/** `blockCount` undefined: the size of the source is not known. */
+/** `blockCount` undefined: the size of the source is not known. `slotCount`: a small ring makes workers wait (tests). */
 export function createCommitShared(
   control: SharedControl,
   output: OutputDescription,
   blockCount: number | undefined,
   bufferCount: number,
   bufferBytes: number,
+  slotCount = SLOT_COUNT,
 ): CommitShared {
   return {
     control,
     output,
-    slotStates: new Int32Array(new SharedArrayBuffer(SLOT_COUNT * 4)),
-    slots: new Float64Array(new SharedArrayBuffer(SLOT_COUNT * SLOT_NUMBERS * 8)),
+    slotStates: new Int32Array(new SharedArrayBuffer(slotCount * 4)),
+    slots: new Float64Array(new SharedArrayBuffer(slotCount * SLOT_NUMBERS * 8)),
     indexBlock: new Uint8Array(new SharedArrayBuffer(INDEX_BLOCK_ENTRIES * INDEX_ENTRY_BYTES)),
     indexList: new Float64Array(new SharedArrayBuffer((blockCount ?? OPEN_ENDED_BLOCKS) * 16)),
     buffers: Array.from({ length: bufferCount }, () => new Uint8Array(new SharedArrayBuffer(bufferBytes))),
@@ -124,6 +125,7 @@ export class CommitLine {
   readonly #shared: CommitShared;
   readonly #words: Int32Array;
   readonly #numbers: Float64Array;
+  readonly #slotCount: number;
   readonly #indexBlock: Buffer;
   readonly #buffers: Buffer[];
 
@@ -131,6 +133,7 @@ export class CommitLine {
     this.#shared = shared;
     this.#words = shared.control.words;
     this.#numbers = shared.control.numbers;
+    this.#slotCount = shared.slotStates.length;
     this.#indexBlock = asBuffer(shared.indexBlock);
     this.#buffers = shared.buffers.map(asBuffer);
   }
@@ -146,7 +149,7 @@ export class CommitLine {
   /** Announces a segment that is zero. `takePlaced` as in {@link announce}. */
   announceZero(sequence: number, takePlaced: () => void): void {
     this.#claimSlot(sequence, takePlaced);
-    const slot = sequence % SLOT_COUNT;
+    const slot = sequence % this.#slotCount;
     this.#shared.slots[slot * SLOT_NUMBERS + AT_BUFFER] = -1;
     this.#publish(slot);
   }
@@ -158,7 +161,7 @@ export class CommitLine {
    */
   announce(sequence: number, finished: FinishedSegment, takePlaced: () => void): void {
     this.#claimSlot(sequence, takePlaced);
-    const slot = sequence % SLOT_COUNT;
+    const slot = sequence % this.#slotCount;
     const { slots } = this.#shared;
     const at = slot * SLOT_NUMBERS;
     slots[at + AT_SEGMENT] = finished.segment;
@@ -175,7 +178,7 @@ export class CommitLine {
 
   /** The file offset of an announced record once it has one (-1: it is written already), else undefined. Frees the slot. */
   takePlace(sequence: number): number | undefined {
-    const slot = sequence % SLOT_COUNT;
+    const slot = sequence % this.#slotCount;
     if (Atomics.load(this.#shared.slotStates, slot) !== SLOT_PLACED) return undefined;
     const offset = this.#shared.slots[slot * SLOT_NUMBERS + AT_OFFSET]!;
     Atomics.store(this.#shared.slotStates, slot, SLOT_EMPTY);
@@ -184,7 +187,7 @@ export class CommitLine {
 
   /** Waits until {@link takePlace} has an answer. */
   waitForPlace(sequence: number): void {
-    const slot = sequence % SLOT_COUNT;
+    const slot = sequence % this.#slotCount;
     while (Atomics.load(this.#shared.slotStates, slot) === SLOT_READY) {
       if (Atomics.load(this.#words, WORD_ABORT) !== 0) throw new Aborted();
       Atomics.wait(this.#shared.slotStates, slot, SLOT_READY, 100);
@@ -193,10 +196,10 @@ export class CommitLine {
 
   /** A slot may be used again only when its claim of one round before is committed and taken. */
   #claimSlot(sequence: number, takePlaced: () => void): void {
-    const slot = sequence % SLOT_COUNT;
+    const slot = sequence % this.#slotCount;
     for (;;) {
       const turn = Atomics.load(this.#words, WORD_TURN);
-      if (sequence - turn < SLOT_COUNT && Atomics.load(this.#shared.slotStates, slot) === SLOT_EMPTY) return;
+      if (sequence - turn < this.#slotCount && Atomics.load(this.#shared.slotStates, slot) === SLOT_EMPTY) return;
       if (Atomics.load(this.#words, WORD_ABORT) !== 0) throw new Aborted();
       takePlaced();
       Atomics.wait(this.#words, WORD_TURN, turn, 10);
@@ -219,13 +222,13 @@ export class CommitLine {
 
   #nextIsReady(): boolean {
     const turn = Atomics.load(this.#words, WORD_TURN);
-    return Atomics.load(this.#shared.slotStates, turn % SLOT_COUNT) === SLOT_READY;
+    return Atomics.load(this.#shared.slotStates, turn % this.#slotCount) === SLOT_READY;
   }
 
   /** Commits the segment whose turn it is. @returns the end of a write-back window that was just filled. */
   #commitNext(): number | undefined {
     const turn = Atomics.load(this.#words, WORD_TURN);
-    const slot = turn % SLOT_COUNT;
+    const slot = turn % this.#slotCount;
     const isZero = this.#shared.slots[slot * SLOT_NUMBERS + AT_BUFFER]! < 0;
     const before = this.#numbers[NUMBER_OUTPUT_OFFSET]!;
     if (!isZero) this.#place(slot);

@@ -143,9 +143,22 @@ class GunzipWorker {
   }
 }
 
+/**
+ * Every Inflate of this thread, for ever: zlib-sync's destructor aborts the process on Node 24 when the garbage collector
+ * runs it, because it takes a cleanup hook away from an environment that is not entered then. What it holds is lost
+ * to the process with or without this (it never calls inflateEnd), and MEMBERS_MAX bounds it for each file.
+ */
+const retained: zlibSync.Inflate[] = [];
+
+function createInflate(): zlibSync.Inflate {
+  const inflate = new zlibSync.Inflate({ windowBits: GZIP_WINDOW_BITS, chunkSize: OUTPUT_STEP_BYTES });
+  retained.push(inflate);
+  return inflate;
+}
+
 /** One gzip member. */
 class Member {
-  readonly #inflate = new zlibSync.Inflate({ windowBits: GZIP_WINDOW_BITS, chunkSize: OUTPUT_STEP_BYTES });
+  readonly #inflate = createInflate();
   readonly #write: (bytes: Buffer) => void;
   readonly #fail: (what: string) => VmsnapError;
   #crc = 0;

@@ -14,12 +14,12 @@ import { errnoError, VmsnapError } from '../../native/errors.js';
 import { isAborted, type SharedControl, WORD_ABORT } from './control.js';
 import { Aborted } from './mutex.js';
 
-/** zlib-sync leaks up to 47 KiB a member; a file of more members than this is not for it. */
-const MEMBERS_MAX = 1000;
+/** Each member's Inflate holds its largest output, 8 MiB at worst; a file of more members than this is not for zlib-sync. */
+const MEMBERS_MAX = 32;
 const READ_BYTES = 256 * 1024;
-/** Inflates to 1,032 times as much at most, and zlib-sync holds all of it at once: 16 MiB. */
-const PIECE_BYTES = 16 * 1024;
-const OUTPUT_STEP_BYTES = 1024 * 1024;
+/** Inflates to 1,032 times as much at most, and zlib-sync holds all of it at once: 8 MiB. */
+const PIECE_BYTES = 8 * 1024;
+const OUTPUT_STEP_BYTES = 256 * 1024;
 const GZIP_WINDOW_BITS = 31;
 const STREAM_END = 1;
 const TRAILER_BYTES = 8;
@@ -144,15 +144,16 @@ class GunzipWorker {
 }
 
 /**
- * Every Inflate of this thread, for ever: zlib-sync's destructor aborts the process on Node 24 when the garbage collector
- * runs it, because it takes a cleanup hook away from an environment that is not entered then. What it holds is lost
- * to the process with or without this (it never calls inflateEnd), and MEMBERS_MAX bounds it for each file.
+ * Newer Nodes abort the process when the garbage collector runs zlib-sync's destructor (it takes a cleanup hook away from an
+ * environment that is not entered then; seen on 24). There an Inflate stays until its thread ends, which is after this job;
+ * MEMBERS_MAX bounds what they hold together. Node 20 collects them as ever.
  */
 const retained: zlibSync.Inflate[] = [];
+const mustRetain = Number(process.versions.node.split('.')[0]) > 20;
 
 function createInflate(): zlibSync.Inflate {
   const inflate = new zlibSync.Inflate({ windowBits: GZIP_WINDOW_BITS, chunkSize: OUTPUT_STEP_BYTES });
-  retained.push(inflate);
+  if (mustRetain) retained.push(inflate);
   return inflate;
 }
 

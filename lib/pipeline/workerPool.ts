@@ -38,7 +38,8 @@ async function runJob(job: Job): Promise<unknown> {
   worker.ref();
   const answer = await ask(worker, job);
   worker.unref();
-  if (idle.length < IDLE_MAX) idle.push(worker);
+  // zlib-sync's leftovers go with their thread.
+  if (job.kind !== 'gunzip' && idle.length < IDLE_MAX) idle.push(worker);
   else void worker.terminate();
   if (answer.kind === 'done') return answer.result;
   if (answer.kind === 'aborted') throw new Aborted();

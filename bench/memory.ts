@@ -4,6 +4,8 @@ import { bootGuest } from '../test/guest/guest.js';
 const PIECE_BYTES = 2 ** 20;
 const PAGE_BYTES = 4096;
 const BOOT_LIMIT_SECONDS = 900;
+// The guest counts a few times a second.
+const COUNTS_BETWEEN = 10;
 
 /** Boots a well filled guest, stops it, and copies its memory. Gives a sentence about it. */
 export async function makeGuestMemory(targetPath: string, folder: string, memoryMiB: number): Promise<string> {
@@ -14,6 +16,38 @@ export async function makeGuestMemory(targetPath: string, folder: string, memory
     return `memory of a Linux guest in QEMU ${guest.qemuVersion} (${guest.accelerator.toUpperCase()})`;
   } finally {
     await guest.close();
+  }
+}
+
+/** The memory of one guest at two moments, between which it goes on with what it does. */
+export async function makeGuestMoments(first: string, later: string, folder: string, memoryMiB: number): Promise<void> {
+  const guest = await bootGuest({ memoryMiB, folder, content: 'full', bootLimitSeconds: BOOT_LIMIT_SECONDS });
+  try {
+    await guest.stop();
+    copyWithoutHoles(guest.memoryFile, first);
+    const before = guest.count;
+    await guest.resume();
+    await guest.waitForCountBeyond(before + COUNTS_BETWEEN);
+    await guest.stop();
+    copyWithoutHoles(guest.memoryFile, later);
+  } finally {
+    await guest.close();
+  }
+}
+
+/** The same memory with one byte of every page that is not zero changed. */
+export function makeOtherMemory(sourcePath: string, targetPath: string): void {
+  const zeroPage = Buffer.alloc(PAGE_BYTES);
+  const target = openSync(targetPath, 'w', 0o600);
+  try {
+    for (const piece of pieces(sourcePath)) {
+      for (let offset = 0; offset < piece.length; offset += PAGE_BYTES) {
+        if (!piece.subarray(offset, offset + PAGE_BYTES).equals(zeroPage)) piece[offset + PAGE_BYTES / 2]! ^= 1;
+      }
+      writeSync(target, piece);
+    }
+  } finally {
+    closeSync(target);
   }
 }
 

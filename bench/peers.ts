@@ -1,11 +1,11 @@
 // Compares vmsnap with what else brings a VM's memory into a small file and back:
 // node dist/bench/peers.js [--file MEMORY] [--runs N] [--size-mib N] [--dir DIR] [--only TEXT] [--out FILE]
-import { existsSync, mkdtempSync, rmSync, statfsSync, statSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, rmSync, statfsSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { firstDifference } from '../test/guest/compare.js';
 import { type Contender, contenders, REFERENCE } from './contenders.js';
+import { DEFAULT_PARENT, makeBenchFolder } from './folder.js';
 import { makeGuestMemory, touch, zeroPageShare } from './memory.js';
 import { type Race, runRace } from './race.js';
 import { machineDescription, missingList, raceTable } from './report.js';
@@ -20,15 +20,13 @@ const { values } = parseArgs({
     file: { type: 'string' },
     runs: { type: 'string', default: '5' },
     'size-mib': { type: 'string', default: '2048' },
-    dir: { type: 'string', default: existsSync('/dev/shm') ? '/dev/shm' : tmpdir() },
+    dir: { type: 'string', default: DEFAULT_PARENT },
     only: { type: 'string', default: '' },
     out: { type: 'string' },
   },
 });
 
-const folder = mkdtempSync(join(values.dir, 'vmsnap-bench-'));
-process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(1));
+const folder = makeBenchFolder(values.dir);
 
 const report = await compareAll(wholeNumber('runs', values.runs), wholeNumber('size-mib', values['size-mib']));
 console.log(report);

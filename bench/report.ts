@@ -47,7 +47,7 @@ function ratio(measurements: readonly Measurement[], reference: readonly Measure
   return ratios.length === 0 ? '-' : median(ratios).toFixed(2);
 }
 
-function median(values: readonly number[]): number {
+export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   const middle = sorted.length >> 1;
   return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;

@@ -1,4 +1,5 @@
 /** What every command file exports: how it is called, and what it does. */
+import type { Failure } from './failure.js';
 import type { ParsedArguments } from './options/parsedArguments.js';
 import type { Answer } from './output/answer.js';
 import type { Talk } from './output/talk.js';
@@ -23,10 +24,20 @@ export interface CommandSpec {
   readonly examples: readonly (readonly [string, string])[];
   /** Lines below the options that the option texts have no room for. */
   readonly notes?: readonly string[];
+  /** The words that its only positional argument may be, where only some are. */
+  readonly positionalChoices?: readonly string[];
   /** Whether the last positional argument may be `-`: the data itself then goes to standard output. */
   readonly lastIsOutput: boolean;
   /** Returns the exit code. */
   run(context: CommandContext): Promise<number>;
+  /** Tells a failure, a wrong call included, where the command has a way of its own for that. Returns the exit code. */
+  tellFailure?(context: FailureContext): Promise<number>;
+}
+
+export interface FailureContext {
+  readonly failure: Failure;
+  readonly json: boolean;
+  readonly answer: Answer;
 }
 
 export interface CommandContext {

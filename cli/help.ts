@@ -1,7 +1,7 @@
 /** The help: one screen for the program, one for each command. */
 import type { CommandSpec } from './command.js';
 import { COMMANDS } from './commandTable.js';
-import { createParser } from './options/yargsParser.js';
+import { createHelpParser } from './options/helpParser.js';
 import { toolVersion } from './version.js';
 
 export function topHelp(): string {
@@ -9,14 +9,10 @@ export function topHelp(): string {
   return [
     `vmsnap ${toolVersion()}: saves the memory of a VM into one small, checksummed image`,
     '',
-    'Usage: vmsnap COMMAND [options] ...',
+    'Usage: vmsnap COMMAND [options] ..., vmsnap COMMAND --help, vmsnap --version',
     '',
     'Commands:',
     ...COMMANDS.map(({ usage, summary }) => `  vmsnap ${usage.padEnd(width)}  ${summary}`),
-    '',
-    'Options:',
-    '  --help, -h   this help; vmsnap COMMAND --help has the options of a command',
-    '  --version    the version',
     '',
     'Examples:',
     '  vmsnap save /dev/shm/guest.mem guest.vmsnap   save a memory file',
@@ -29,7 +25,7 @@ export function topHelp(): string {
 }
 
 export async function commandHelp(spec: CommandSpec): Promise<string> {
-  const parser = await createParser(spec.options);
+  const parser = await createHelpParser(spec.options);
   const usage = spec.usage.map((line, i) => `${i === 0 ? 'Usage:' : '      '} vmsnap ${line}`);
   parser.usage([...usage, '', sentence(spec.summary)].join('\n'));
   for (const [command, meaning] of spec.examples) parser.example(command, meaning);

@@ -8,7 +8,7 @@ import { type ScannedArguments, scanArguments } from './options/scan.js';
 import { nearest } from './options/suggest.js';
 import { Answer } from './output/answer.js';
 import { Talk } from './output/talk.js';
-import { listenForSignals } from './signals.js';
+import { listenForSignals, StoppedError } from './signals.js';
 import { UsageError } from './usageError.js';
 
 const EXIT_USAGE = 2;
@@ -60,10 +60,13 @@ async function runCommand(spec: CommandSpec, args: readonly string[]): Promise<n
   }
   const signals = listenForSignals();
   try {
-    const parsed = await parseArguments(spec.options, scanned);
+    const parsed = parseArguments(spec.options, scanned);
     refuseTerminal(spec, parsed.positionals);
     return await spec.run({ args: parsed, answer, talk, signal: signals.signal });
   } catch (error) {
+    if (spec.tellFailure !== undefined && !(error instanceof StoppedError)) {
+      return await spec.tellFailure({ failure: describeFailure(error), json, answer });
+    }
     return await report(error, json, answer, talk, `vmsnap ${spec.name} --help tells how it is called`);
   } finally {
     talk.clearProgress();

@@ -1,5 +1,6 @@
 /** Stores attachments behind the segment records: parts of 4 MiB, in chunks (SPEC.md, "Attachment record"). */
 import { closeSync, constants, fstatSync, openSync } from 'node:fs';
+import type { MemoryAttachment } from '../formats/memoryFile.js';
 import {
   attachmentChunkRawBytes,
   attachmentTablesBytes,
@@ -20,10 +21,17 @@ import { native } from '../native/binding.js';
 import { VmsnapError, withSystemErrors } from '../native/errors.js';
 import { bound, type CodecSettings, createCodec } from './codecs.js';
 import type { CommitLine } from './pipeline/commitLine.js';
+import { sourceTruncated } from './pipeline/feeds/sourceFiles.js';
 import type { AttachmentOption } from './types.js';
 
-export interface OpenedAttachment {
+/** Bytes that are to become an attachment. */
+export interface AttachmentInput {
   readonly name: string;
+  /** Fills `into` with the bytes that come next. @returns fewer than fit only at the end. */
+  read(into: Buffer): number | Promise<number>;
+}
+
+export interface OpenedAttachment extends AttachmentInput {
   readonly fd: number;
   readonly path: string;
 }
@@ -34,7 +42,7 @@ export function openAttachments(options: readonly AttachmentOption[]): OpenedAtt
   try {
     for (const { name, file } of options) {
       const fd = withSystemErrors('open the attachment', file, () => openSync(file, constants.O_RDONLY));
-      opened.push({ name, fd, path: file });
+      opened.push(fileAttachment(name, fd, file));
       if (!fstatSync(fd).isFile())
         throw new VmsnapError('USAGE', `the attachment ${file} is no regular file`, { path: file });
     }
@@ -45,30 +53,81 @@ export function openAttachments(options: readonly AttachmentOption[]): OpenedAtt
   }
 }
 
+function fileAttachment(name: string, fd: number, path: string): OpenedAttachment {
+  let offset = 0;
+  const read = (into: Buffer) => {
+    const got = readUpTo({ fd, path }, offset, into);
+    offset += got;
+    return got;
+  };
+  return { name, fd, path, read };
+}
+
+/**
+ * Parts of a memory file of another tool as attachments, each read range by range. The file stays the caller's to close.
+ * @throws USAGE for a name that the caller gave to another attachment.
+ */
+export function memoryAttachments(
+  parts: readonly MemoryAttachment[],
+  taken: readonly AttachmentOption[],
+): AttachmentInput[] {
+  const clash = parts.find(({ name }) => taken.some((option) => option.name === name));
+  if (clash !== undefined) {
+    throw new VmsnapError('USAGE', `the source brings an attachment named "${clash.name}" itself`, {
+      hint: 'give the other one another name (--attach NAME=FILE)',
+    });
+  }
+  return parts.map(memoryAttachment);
+}
+
+function memoryAttachment(part: MemoryAttachment): AttachmentInput {
+  if ('read' in part) return part;
+  let done = 0;
+  const read = (into: Buffer) => {
+    const got = 'bytes' in part ? copyFrom(part.bytes, done, into) : readRange(part, done, into);
+    done += got;
+    return got;
+  };
+  return { name: part.name, read };
+}
+
+function copyFrom(bytes: Uint8Array, from: number, into: Buffer): number {
+  const part = bytes.subarray(from, from + into.length);
+  into.set(part);
+  return part.length;
+}
+
+function readRange(part: Extract<MemoryAttachment, { fd: number }>, from: number, into: Buffer): number {
+  const wanted = Math.min(into.length, part.sizeBytes - from);
+  const got = readUpTo(part, part.offset + from, into.subarray(0, wanted));
+  if (got < wanted) throw sourceTruncated(part.path, part.offset + from + got);
+  return got;
+}
+
 export function closeAttachments(opened: readonly OpenedAttachment[]): void {
   for (const { fd } of opened) closeSync(fd);
 }
 
 export async function storeAttachments(
-  opened: readonly OpenedAttachment[],
+  inputs: readonly AttachmentInput[],
   line: CommitLine,
   codecSettings: CodecSettings,
   alignmentBytes: number,
   signal: AbortSignal | undefined,
 ): Promise<AttachmentManifest[]> {
   const codec = createCodec(codecSettings);
-  const raw = Buffer.allocUnsafe(opened.length === 0 ? 0 : ATTACHMENT_PART_BYTES);
+  const raw = Buffer.allocUnsafe(inputs.length === 0 ? 0 : ATTACHMENT_PART_BYTES);
   const tablesMax = attachmentTablesBytes(ATTACHMENT_PART_BYTES, alignmentBytes);
   const out = Buffer.alloc(
     PREFIX_BYTES + tablesMax + ATTACHMENT_PART_BYTES + bound(ATTACHMENT_CHUNK_BYTES) + alignmentBytes,
   );
   const manifests: AttachmentManifest[] = [];
-  for (const [number, attachment] of opened.entries()) {
+  for (const [number, attachment] of inputs.entries()) {
     let sizeBytes = 0;
     let offset = 0;
     for (let part = 0; ; part++) {
       signal?.throwIfAborted();
-      const got = readUpTo(attachment, sizeBytes, raw);
+      const got = await attachment.read(raw);
       if (got === 0) break;
       const at = storePart(number, part, raw.subarray(0, got), codec, line, alignmentBytes, out);
       if (part === 0) offset = at;

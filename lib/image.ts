@@ -1,7 +1,8 @@
 /**
  * An open image: random reads of its memory, its map, its attachments.
  *
- * One page costs one index block, one record head and one chunk, each one range read; the last few of each are kept.
+ * One page costs one index block, one record head and one chunk, each one range read; the last few of each are kept. A
+ * page that is the same as the base's costs as much again in the base, which is opened when the first such page is read.
  */
 import { fstatSync } from 'node:fs';
 import { corrupt } from '../formats/vmsnap/corrupt.js';
@@ -17,15 +18,16 @@ import {
 } from '../formats/vmsnap/layout.js';
 import { decodePrefix, headBytes, type RecordPrefix, recordBytes } from '../formats/vmsnap/record.js';
 import { chunkRawBytes, type SegmentTables, segmentTablesMaxBytes } from '../formats/vmsnap/segmentRecord.js';
-import { STATE_DATA, STATE_NAMES, STATE_UNIFORM, STATE_ZERO } from '../formats/vmsnap/stateMap.js';
+import { STATE_DATA, STATE_NAMES, STATE_SAME_AS_BASE, STATE_UNIFORM, STATE_ZERO } from '../formats/vmsnap/stateMap.js';
 import { VmsnapError } from '../native/errors.js';
-import { type ImageInput, openImageInput, readInputTail, recordsEnd } from './imageInput.js';
+import { type OpenedImage, openBases, openWholeImage } from './chain.js';
+import { type ImageInput, recordsEnd } from './imageInput.js';
 import { buildReport } from './inspect.js';
 import { LruCache } from './lruCache.js';
 import { usage } from './options.js';
 import { attachmentChunks, readAttachmentTables } from './pipeline/attachmentDecoder.js';
 import { SegmentDecoder } from './pipeline/segmentDecoder.js';
-import type { ChunkInfo, InspectReport, MapRange } from './types.js';
+import type { BaseDirOptions, ChunkInfo, InspectReport, MapRange } from './types.js';
 
 const HEADS_KEPT = 16;
 const CHUNKS_KEPT = 32;
@@ -43,16 +45,12 @@ interface SegmentHead {
   readonly chunkOffsets: Float64Array;
 }
 
-/** Opens an image for reading. The caller closes it. @throws VmsnapError if it is not a whole, sound image. */
-export async function openImage(path: string): Promise<Image> {
-  const input = await openImageInput(path);
-  try {
-    if (input.isStream) throw usage(`${input.path} cannot be read at random`, 'give an image file');
-    return new Image(input, readInputTail(input));
-  } catch (error) {
-    input.close();
-    throw error;
-  }
+/**
+ * Opens an image for reading. The caller closes it. Bases are opened when memory is read that they hold.
+ * @throws VmsnapError if it is not a whole, sound image.
+ */
+export async function openImage(path: string, options: BaseDirOptions = {}): Promise<Image> {
+  return new Image(await openWholeImage(path), options.baseDirs);
 }
 
 export class Image {
@@ -61,21 +59,26 @@ export class Image {
   readonly #decoder: SegmentDecoder;
   readonly #heads = new LruCache<number, SegmentHead>(HEADS_KEPT);
   readonly #chunks = new LruCache<string, Buffer>(CHUNKS_KEPT);
+  readonly #baseDirs: readonly string[] | undefined;
   #block: { number: number; entries: Buffer; entriesAt: number } | undefined;
+  /** Undefined until it is needed, and in an image that is whole by itself. */
+  #base: Image | undefined;
+  #opening: Promise<void> | undefined;
   #open = true;
 
   /** Use {@link openImage}. */
-  constructor(input: ImageInput, tail: ImageTail) {
+  constructor({ input, tail }: OpenedImage, baseDirs?: readonly string[]) {
     this.#input = input;
     this.#tail = tail;
-    this.#decoder = new SegmentDecoder(tail.geometry, input.head.start.codec, input.path);
+    this.#baseDirs = baseDirs;
+    this.#decoder = new SegmentDecoder(tail.geometry, input.head, input.path);
   }
 
   get path(): string {
     return this.#input.path;
   }
 
-  get regions(): readonly { readonly name: string; readonly gpa: number; readonly sizeBytes: number }[] {
+  get regions(): readonly { readonly name: string; readonly gpa: number | undefined; readonly sizeBytes: number }[] {
     return this.#input.head.start.regions.map(({ name, gpa }, i) => ({
       name,
       gpa,
@@ -87,7 +90,7 @@ export class Image {
     return this.#tail.end.attachments.map(({ name, sizeBytes }) => ({ name, sizeBytes }));
   }
 
-  /** The same as `inspect` gives. */
+  /** The same as `inspect` gives, without the chain. */
   report(): InspectReport {
     this.#requireOpen();
     return buildReport(this.#input, this.#tail, [], fstatSync(this.#input.fd));
@@ -96,7 +99,8 @@ export class Image {
   /**
    * Reads memory.
    * @param region name of a region. @param offset bytes from its start. @param length bytes.
-   * @throws USAGE beyond the region, CORRUPT if the image is damaged there.
+   * @throws USAGE beyond the region, CORRUPT if the image or one of its bases is damaged there, BASE_MISMATCH if a base is
+   * needed that cannot be found.
    */
   async read(region: string, offset: number, length: number): Promise<Buffer> {
     this.#requireOpen();
@@ -111,10 +115,41 @@ export class Image {
     for (let at = offset; at < offset + length; ) {
       const segment = firstSegment + Math.floor(at / segmentSize);
       const end = Math.min(offset + length, (Math.floor(at / segmentSize) + 1) * segmentSize);
-      this.#readSegment(segment, at % segmentSize, out.subarray(at - offset, end - offset));
+      const from = at % segmentSize;
+      if (this.#needsBase(segment, from, end - at)) await this.#openBases();
+      this.#readSegment(segment, from, out.subarray(at - offset, end - offset));
       at = end;
     }
     return out;
+  }
+
+  /** Whether a part of a segment lies in a base that is not open yet. */
+  #needsBase(segment: number, from: number, length: number): boolean {
+    if (this.#base !== undefined || this.#input.head.start.base === undefined) return false;
+    const head = this.#headOf(segment);
+    if (head === undefined) return true;
+    const { pageSize } = this.#tail.geometry;
+    const states = head.states.subarray(Math.floor(from / pageSize), Math.ceil((from + length) / pageSize));
+    return states.includes(STATE_SAME_AS_BASE);
+  }
+
+  /** Once, also for two reads at a time; after a failure the next read tries again. */
+  async #openBases(): Promise<void> {
+    this.#opening ??= openBases(this.#input, this.#baseDirs).then((bases) => this.#takeBases(bases));
+    try {
+      await this.#opening;
+    } finally {
+      this.#opening = undefined;
+    }
+    this.#requireOpen();
+  }
+
+  #takeBases([nearest, ...rest]: readonly OpenedImage[]): void {
+    const base = new Image(nearest!);
+    if (rest.length > 0) base.#takeBases(rest);
+    this.#base = base;
+    // Closed while the bases were being opened.
+    if (!this.#open) this.#closeBase();
   }
 
   #regionNumber(name: string): number {
@@ -129,13 +164,18 @@ export class Image {
   /** `out` is zero already. */
   #readSegment(segment: number, from: number, out: Buffer): void {
     const head = this.#headOf(segment);
-    if (head === undefined) return;
+    if (head === undefined) {
+      if (this.#base !== undefined) this.#base.#readSegment(segment, from, out);
+      return;
+    }
     const { pageSize } = this.#tail.geometry;
     for (let done = 0; done < out.length; ) {
       const page = Math.floor((from + done) / pageSize);
       const start = (from + done) % pageSize;
       const bytes = Math.min(pageSize - start, out.length - done);
-      this.#readPage(head, page, start, out.subarray(done, done + bytes));
+      const part = out.subarray(done, done + bytes);
+      if (head.states[page] === STATE_SAME_AS_BASE) this.#base!.#readSegment(segment, from + done, part);
+      else this.#readPage(head, page, start, part);
       done += bytes;
     }
   }
@@ -235,7 +275,10 @@ export class Image {
     return entry.offset === 0 ? undefined : entry;
   }
 
-  /** Runs of pages of one state, in order, over all regions; neighbours of one state are one run. */
+  /**
+   * Runs of pages of one state, in order, over all regions; neighbours of one state are one run. The map is that of this image
+   * alone: what is the same as the base's says so.
+   */
   async *map(): AsyncGenerator<MapRange, void, undefined> {
     this.#requireOpen();
     for (const [number, region] of this.#tail.geometry.regions.entries()) {
@@ -262,7 +305,8 @@ export class Image {
       const place = this.#tail.geometry.placeOf(segment);
       const head = this.#headOf(segment);
       if (head === undefined) {
-        yield { offset: place.regionOffset, length: place.sizeBytes, state: STATE_ZERO };
+        const state = this.#input.head.start.base === undefined ? STATE_ZERO : STATE_SAME_AS_BASE;
+        yield { offset: place.regionOffset, length: place.sizeBytes, state };
         continue;
       }
       for (let page = 0; page < head.states.length; ) {
@@ -373,6 +417,12 @@ export class Image {
     if (!this.#open) return;
     this.#open = false;
     this.#input.close();
+    this.#closeBase();
+  }
+
+  #closeBase(): void {
+    void this.#base?.close();
+    this.#base = undefined;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

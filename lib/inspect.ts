@@ -1,6 +1,6 @@
 /**
  * `inspect`: what an image says about itself, from header, manifests and index alone. No memory is read, so it takes
- * milliseconds for an image of any size.
+ * milliseconds for an image of any size. Of a differential image, its bases are looked into as well, as far as they are found.
  */
 import { fstatSync, type Stats } from 'node:fs';
 import type { Geometry } from '../formats/vmsnap/geometry.js';
@@ -8,8 +8,10 @@ import { type ImageTail, readIndexBlock } from '../formats/vmsnap/imageFile.js';
 import { decodeIndexEntry, type IndexEntry } from '../formats/vmsnap/imageIndex.js';
 import { FEATURE_NAMES, INDEX_BLOCK_ENTRIES, INDEX_ENTRY_BYTES, PREFIX_BYTES } from '../formats/vmsnap/layout.js';
 import { VmsnapError } from '../native/errors.js';
+import { closeImages, findBases, type OpenedImage } from './chain.js';
 import { type ImageInput, openImageInput, readInputTail, recordsEnd } from './imageInput.js';
-import type { HeatCell, InspectOptions, InspectRegion, InspectReport } from './types.js';
+import { type RestoreCost, restoreCosts } from './restoreCost.js';
+import type { ChainReport, HeatCell, InspectOptions, InspectRegion, InspectReport } from './types.js';
 
 const HEAT_CELLS = 64;
 const STAT_BLOCK_BYTES = 512;
@@ -28,9 +30,42 @@ export async function inspect(image: string, options: InspectOptions = {}): Prom
     if (input.isStream) return buildReport(input, undefined, [], undefined);
     const problems: Problem[] = [];
     const tail = tryTail(input, problems);
-    return buildReport(input, tail, problems, fstatSync(input.fd));
+    const report = buildReport(input, tail, problems, fstatSync(input.fd));
+    return tail === undefined ? report : { ...report, chain: await chainReport(input, tail, options) };
   } finally {
     input.close();
+  }
+}
+
+/** A base that is missing is no problem of the image itself. */
+async function chainReport(input: ImageInput, tail: ImageTail, options: InspectOptions): Promise<ChainReport> {
+  const { bases, problem } = await findBases(input, options.baseDirs, options.signal);
+  try {
+    const chain = [{ input, tail }, ...bases];
+    const found = problem === undefined ? tryCosts(chain) : { costs: undefined, problem };
+    const trouble = found.problem;
+    return {
+      complete: trouble === undefined,
+      problem: trouble && { code: trouble.code, path: trouble.path, message: trouble.message, hint: trouble.hint },
+      images: chain.map((image, i) => ({
+        path: image.input.path,
+        identity: image.tail.footer.identity,
+        fileBytes: image.tail.footer.fileBytes,
+        restoreChunks: found.costs?.[i]?.chunks,
+        restoreBytes: found.costs?.[i]?.bytes,
+      })),
+    };
+  } finally {
+    closeImages(bases);
+  }
+}
+
+function tryCosts(chain: readonly OpenedImage[]): { costs?: RestoreCost[]; problem?: VmsnapError } {
+  try {
+    return { costs: restoreCosts(chain) };
+  } catch (error) {
+    if (!(error instanceof VmsnapError)) throw error;
+    return { problem: error };
   }
 }
 
@@ -48,7 +83,7 @@ function asProblem(error: unknown): Problem {
   return { code: error.code, offset: error.offset, message: error.message };
 }
 
-/** `stats` undefined: the image comes from a stream, and nothing is known but its head. */
+/** All but the chain. `stats` undefined: the image comes from a stream, and nothing is known but its head. */
 export function buildReport(
   input: ImageInput,
   tail: ImageTail | undefined,
@@ -77,6 +112,8 @@ export function buildReport(
       alignmentBytes: header.alignmentBytes,
     },
     identity: tail?.footer.identity,
+    base: start.base,
+    chain: undefined,
     tool: start.tool,
     createdAt: start.createdAt,
     machine: start.machine,
@@ -96,6 +133,7 @@ export function buildReport(
           sum: tail?.end.regions[i]?.sum,
           dataPages: counts?.dataPages,
           uniformPages: counts?.uniformPages,
+          absentPages: counts?.absentPages,
           storedBytes: counts?.storedBytes,
         };
       }),
@@ -137,6 +175,7 @@ function featureNames(features: bigint, names: readonly string[]): string[] {
 interface Counts {
   dataPages: number;
   uniformPages: number;
+  absentPages: number;
   storedBytes: number;
 }
 
@@ -149,7 +188,12 @@ interface IndexScan {
 /** Adds the index up by region and by cell of the heat bar. A damaged block is a problem, and its segments count nothing. */
 function scanIndex(input: ImageInput, tail: ImageTail, problems: Problem[]): IndexScan {
   const { geometry } = tail;
-  const regions: Counts[] = geometry.regions.map(() => ({ dataPages: 0, uniformPages: 0, storedBytes: 0 }));
+  const regions: Counts[] = geometry.regions.map(() => ({
+    dataPages: 0,
+    uniformPages: 0,
+    absentPages: 0,
+    storedBytes: 0,
+  }));
   const bar = new HeatBar(geometry);
   let indexBytes = 0;
   for (const [block, place] of tail.indexList.entries()) {
@@ -175,12 +219,13 @@ function scanIndex(input: ImageInput, tail: ImageTail, problems: Problem[]): Ind
 function addEntry(counts: Counts, entry: IndexEntry): void {
   counts.dataPages += entry.dataPages;
   counts.uniformPages += entry.uniformPages;
+  counts.absentPages += entry.absentPages;
   counts.storedBytes += entry.payloadBytes;
 }
 
 /** 64 equal shares of the memory, regions end to end; a segment that lies in several cells is shared out among them. */
 class HeatBar {
-  readonly cells: { pages: number; dataPages: number; uniformPages: number; storedBytes: number }[];
+  readonly cells: ({ readonly pages: number } & Counts)[];
   readonly #geometry: Geometry;
   readonly #cellBytes: number;
   readonly #regionStarts: number[] = [];
@@ -193,6 +238,7 @@ class HeatBar {
       pages: this.#cellBytes / geometry.pageSize,
       dataPages: 0,
       uniformPages: 0,
+      absentPages: 0,
       storedBytes: 0,
     }));
     let start = 0;
@@ -213,6 +259,7 @@ class HeatBar {
       const cell = this.cells[i]!;
       cell.dataPages += entry.dataPages * share;
       cell.uniformPages += entry.uniformPages * share;
+      cell.absentPages += entry.absentPages * share;
       cell.storedBytes += entry.payloadBytes * share;
     }
   }

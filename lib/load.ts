@@ -7,42 +7,89 @@
 import { fstatSync, statSync } from 'node:fs';
 import { corrupt } from '../formats/vmsnap/corrupt.js';
 import { Geometry } from '../formats/vmsnap/geometry.js';
-import type { ImageTail } from '../formats/vmsnap/imageFile.js';
+import { type ImageTail, mayOverride } from '../formats/vmsnap/imageFile.js';
 import { sumHex, sumRegions } from '../formats/vmsnap/memoryDigest.js';
 import { VmsnapError } from '../native/errors.js';
 import { abortReason, linkSignal } from './abort.js';
+import { closeImages, type OpenedImage, openBases } from './chain.js';
+import { coreLayout, type ExportPlan, limeLayout, rawLayout, TARGET_FORMATS, type TargetLayout } from './exportAs.js';
+import { coreFacts, hasNotes } from './exportFacts.js';
 import { type ImageInput, openImageInput, readInputTail } from './imageInput.js';
 import { checkThreads, usage } from './options.js';
-import { createControl, type SharedControl, STAT_DATA_BYTES, STAT_IMAGE_BYTES, sumStat } from './pipeline/control.js';
-import type { ReadJob, ReadWorkerResult, RegionSelection } from './pipeline/readJob.js';
+import { writeAt } from './pipeline/commitLine.js';
+import {
+  createControl,
+  type SharedControl,
+  STAT_ABSENT_PAGES,
+  STAT_DATA_BYTES,
+  STAT_IMAGE_BYTES,
+  sumStat,
+} from './pipeline/control.js';
+import type { ReadJob, ReadWorkerResult, RegionSelection, SinkDescription } from './pipeline/readJob.js';
 import { runJobs } from './pipeline/workerPool.js';
 import { reportProgress } from './progress.js';
 import { createReadJobs, isOpenEnded, regionSizes } from './readJobs.js';
-import { type LoadTarget, openTarget } from './target.js';
-import type { LoadOptions, LoadResult, Warning } from './types.js';
+import { isStreamTarget, type LoadTarget, openTarget } from './target.js';
+import type { LoadOptions, LoadResult, RestoreDrillOptions, RestoreDrillResult, Warning } from './types.js';
 import { walkedTail } from './walkedTail.js';
 
 /**
  * Brings memory back from an image.
  * @param image the image file, or `-` for standard input.
- * @param target a file, a block device, or `-` for standard output. Regions stand in it end to end.
+ * @param target a file, a block device, or `-` for standard output. Regions stand in it end to end, unless `as` says otherwise.
  * @throws VmsnapError; a target that is not written in place is then as it was before.
  */
-export async function load(image: string, target: string, options: LoadOptions = {}): Promise<LoadResult> {
+export function load(image: string, target: string, options: LoadOptions = {}): Promise<LoadResult> {
+  return bringBack(image, target, options, () => openTarget(target, options));
+}
+
+/**
+ * Proves that an image can be brought back: a whole load, with every chunk of it and of its bases decompressed and the digest of the
+ * memory checked, that writes nothing.
+ * @param image the image file.
+ * @throws VmsnapError as a load does: CORRUPT, BASE_MISMATCH and the others.
+ */
+export async function restoreDrill(image: string, options: RestoreDrillOptions = {}): Promise<RestoreDrillResult> {
+  const { target: _target, run, ...result } = await bringBack(image, undefined, options, async () => NOWHERE);
+  return { ...result, image, run: { threads: run.threads, durationSeconds: run.durationSeconds } };
+}
+
+const NOWHERE: LoadTarget = {
+  sink: { kind: 'none' },
+  inPlace: false,
+  resize: () => {},
+  finish: async () => {},
+  discard: () => {},
+};
+
+async function bringBack(
+  image: string,
+  target: string | undefined,
+  options: LoadOptions,
+  open: () => Promise<LoadTarget>,
+): Promise<LoadResult> {
   const threads = checkThreads(options.threads);
   options.signal?.throwIfAborted();
   const input = await openImageInput(image, options.signal);
   let opened: LoadTarget | undefined;
+  let bases: readonly OpenedImage[] = [];
   try {
     const tail = input.isStream ? undefined : readInputTail(input);
     const plan = new LoadPlan(input, tail, options);
-    requireOtherFile(input, target);
-    opened = await openTarget(target, options);
-    return await new Load(input, tail, target, opened, plan, threads, options).run();
+    bases = await openBases(input, options.baseDirs, options.signal);
+    const name = target ?? '-';
+    for (const image of [input, ...bases.map((base) => base.input)]) requireOtherFile(image, name);
+    const warnings = new Warnings(options);
+    const isStream = target !== undefined && isStreamTarget(target);
+    const layout = await layoutOf(input, tail, plan, isStream, options, warnings);
+    opened = await open();
+    requireOrder(input, name, opened);
+    return await new Load(input, tail, bases, name, opened, plan, layout, threads, options, warnings).run();
   } catch (error) {
     throw abortReason(error, options.signal);
   } finally {
     opened?.discard();
+    closeImages(bases);
     input.close();
   }
 }
@@ -100,15 +147,53 @@ class LoadPlan {
     }
     return selection;
   }
+}
 
-  /** Bytes of the target; `lastRegionBytes` is the true size of an open-ended last region. */
-  targetBytes(lastRegionBytes: number): number {
-    return this.selection.reduce((sum, part, i) => {
-      if (part === undefined) return sum;
-      const limit = i === this.selection.length - 1 ? lastRegionBytes : part.to;
-      return sum + Math.max(0, Math.min(part.to, limit) - part.from);
-    }, 0);
+/** Bytes of memory that are wanted; `lastRegionBytes` is the true size of an open-ended last region. */
+function selectedBytes(selection: LoadPlan['selection'], lastRegionBytes: number): number {
+  return selection.reduce((sum, part, i) => {
+    if (part === undefined) return sum;
+    const limit = i === selection.length - 1 ? lastRegionBytes : part.to;
+    return sum + Math.max(0, Math.min(part.to, limit) - part.from);
+  }, 0);
+}
+
+/** Warnings go to the caller as they come, and into the result. */
+class Warnings {
+  readonly list: Warning[] = [];
+  readonly #options: LoadOptions;
+
+  constructor(options: LoadOptions) {
+    this.#options = options;
   }
+
+  add(warning: Warning): void {
+    this.list.push(warning);
+    this.#options.onWarning?.(warning);
+  }
+}
+
+/** Where the parts go in a target of the wanted format. */
+async function layoutOf(
+  input: ImageInput,
+  tail: ImageTail | undefined,
+  plan: LoadPlan,
+  toStream: boolean,
+  options: LoadOptions,
+  warnings: Warnings,
+): Promise<TargetLayout> {
+  const { selection, openEnded } = plan;
+  const format = options.as ?? 'raw';
+  if (format === 'raw') return rawLayout(selection);
+  if (!TARGET_FORMATS.includes(format))
+    throw usage(`there is no format "${format}"`, `choose one of ${TARGET_FORMATS.join(', ')}`);
+  const exported: ExportPlan = { path: input.path, regions: input.head.start.regions, selection, openEnded, toStream };
+  const warn = (warning: Warning) => warnings.add(warning);
+  const layout = format === 'lime' ? limeLayout(exported) : coreLayout(exported, await coreFacts(input, tail, warn));
+  if (layout.leftOut.length === 0) return layout;
+  const message = `the guest-physical address of ${layout.leftOut.join(', ')} is not known: left out of the ${format} file`;
+  warn({ code: 'region-left-out', message });
+  return layout;
 }
 
 function requireOtherFile(input: ImageInput, target: string): void {
@@ -122,32 +207,48 @@ function requireOtherFile(input: ImageInput, target: string): void {
   });
 }
 
+/** Into a stream memory goes from its beginning to its end; from a pipe, overriding records come in any order. */
+function requireOrder(input: ImageInput, target: string, { sink }: LoadTarget): void {
+  if (!input.isStream || sink.kind !== 'stream' || !mayOverride(input.head.header)) return;
+  const message = `the segments of ${input.path} stand in no order: from a pipe it cannot be loaded into another, ${target}`;
+  throw usage(message, 'put the image, or the memory, into a file');
+}
+
 class Load {
   readonly #input: ImageInput;
   readonly #tail: ImageTail | undefined;
+  readonly #bases: readonly OpenedImage[];
   readonly #target: string;
   readonly #opened: LoadTarget;
   readonly #plan: LoadPlan;
+  readonly #layout: TargetLayout;
   readonly #threads: number;
   readonly #options: LoadOptions;
+  readonly #warnings: Warnings;
   readonly #control: SharedControl;
   readonly #started = performance.now();
 
   constructor(
     input: ImageInput,
     tail: ImageTail | undefined,
+    bases: readonly OpenedImage[],
     target: string,
     opened: LoadTarget,
     plan: LoadPlan,
+    layout: TargetLayout,
     threads: number,
     options: LoadOptions,
+    warnings: Warnings,
   ) {
     this.#input = input;
     this.#tail = tail;
+    this.#bases = bases;
     this.#target = target;
     this.#opened = opened;
     this.#plan = plan;
+    this.#layout = layout;
     this.#options = options;
+    this.#warnings = warnings;
     const { pageSize, segmentSize, chunkSize } = input.head.start;
     const geometry = new Geometry(pageSize, segmentSize, chunkSize, plan.regionSizes);
     this.#threads = Math.max(1, Math.min(threads, geometry.segmentCount));
@@ -156,17 +257,18 @@ class Load {
 
   async run(): Promise<LoadResult> {
     const plan = this.#plan;
-    const knownBytes = plan.openEnded ? undefined : plan.targetBytes(plan.regionSizes.at(-1)!);
-    if (knownBytes !== undefined) this.#opened.resize(knownBytes);
+    const knownBytes = plan.openEnded ? undefined : this.#memoryBytes(plan.regionSizes.at(-1)!);
+    if (knownBytes !== undefined) this.#prepareTarget(plan.regionSizes.at(-1)!);
     const unlink = linkSignal(this.#options.signal, this.#control);
     const endReports = reportProgress('load', this.#control, knownBytes, this.#options);
     try {
       const results = await runJobs<ReadWorkerResult>(this.#jobs(), this.#control);
       const tail = this.#tail ?? walkedTail(this.#input, results);
       this.#prove(tail, results);
-      const memoryBytes = plan.targetBytes(tail.end.regions.at(-1)!.sizeBytes);
+      const lastRegionBytes = tail.end.regions.at(-1)!.sizeBytes;
+      const memoryBytes = this.#memoryBytes(lastRegionBytes);
       this.#requireRangeInside(memoryBytes);
-      if (knownBytes === undefined) this.#opened.resize(memoryBytes);
+      if (knownBytes === undefined) this.#prepareTarget(lastRegionBytes);
       endReports();
       await this.#opened.finish();
       return this.#result(tail, memoryBytes);
@@ -176,11 +278,31 @@ class Load {
     }
   }
 
+  #memoryBytes(lastRegionBytes: number): number {
+    return selectedBytes(this.#layout.selection, lastRegionBytes);
+  }
+
+  /** Gives a file its size, and its headers. A stream gets them in passing. */
+  #prepareTarget(lastRegionBytes: number): void {
+    const { sink } = this.#opened;
+    this.#opened.resize(this.#memoryBytes(lastRegionBytes) + this.#layout.headerBytes);
+    if (sink.kind !== 'file') return;
+    for (const { bytes, offset } of this.#layout.headers(lastRegionBytes)) writeAt(sink, bytes, bytes.length, offset);
+  }
+
+  #sink(): SinkDescription {
+    const { sink } = this.#opened;
+    if (sink.kind !== 'stream' || this.#plan.openEnded) return sink;
+    const inserts: (Uint8Array | undefined)[] = [];
+    for (const { region, bytes } of this.#layout.headers(this.#plan.regionSizes.at(-1)!)) inserts[region] = bytes;
+    return { ...sink, inserts };
+  }
+
   #jobs(): ReadJob[] {
-    return createReadJobs(this.#input, this.#tail, this.#control, this.#threads, {
+    return createReadJobs(this.#input, this.#tail, this.#bases, this.#control, this.#threads, {
       order: this.#input.isStream ? 'walk' : 'index',
-      selection: this.#plan.selection,
-      sink: this.#opened.sink,
+      selection: this.#layout.selection,
+      sink: this.#sink(),
       collect: false,
       structureOnly: false,
     });
@@ -193,7 +315,7 @@ class Load {
       this.#plan.regionSizes.length,
     );
     for (const [i, region] of tail.end.regions.entries()) {
-      const part = this.#plan.selection[i];
+      const part = this.#layout.selection[i];
       const whole = this.#input.isStream || (part?.from === 0 && part.to === region.sizeBytes);
       if (!whole || sumHex(sums, i) === region.sum) continue;
       const { path, head } = this.#input;
@@ -212,26 +334,40 @@ class Load {
     throw usage(`the range ends at ${range.offset + range.length}, beyond the memory`);
   }
 
+  #absentWarning(pages: number): Warning {
+    const bytes = pages * this.#input.head.start.pageSize;
+    const message = `${this.#input.path} does not know the contents of ${pages} pages (${bytes} bytes), which were excluded or unplugged when they were saved: they are zero now`;
+    return { code: 'absent-pages', message };
+  }
+
   #result(tail: ImageTail, memoryBytes: number): LoadResult {
-    const warnings: Warning[] = [];
+    const absentPages = sumStat(this.#control, STAT_ABSENT_PAGES);
+    if (absentPages > 0) this.#warnings.add(this.#absentWarning(absentPages));
     if (tail.end.source.mayHaveChanged) {
       const message = `${this.#input.path} was saved from a source that may have been written meanwhile: its memory may be torn`;
-      warnings.push({ code: 'source-may-have-changed', message });
+      this.#warnings.add({ code: 'source-may-have-changed', message });
     }
-    for (const warning of warnings) this.#options.onWarning?.(warning);
+    if (this.#layout.format === 'elf' && this.#tail === undefined && hasNotes(tail)) {
+      const message = `the notes of the ELF core in ${this.#input.path} are left out, because it is a stream: they stand behind the memory`;
+      this.#warnings.add({ code: 'notes-left-out', message });
+    }
     return {
       target: this.#target,
+      format: this.#layout.format,
       memoryBytes,
       dataBytes: sumStat(this.#control, STAT_DATA_BYTES),
-      imageBytes: this.#input.isStream ? tail.footer.fileBytes : sumStat(this.#control, STAT_IMAGE_BYTES),
+      absentPages,
+      imageBytes: sumStat(this.#control, STAT_IMAGE_BYTES),
+      bases: this.#bases.map(({ input }) => input.path),
       digest: tail.end.digest,
-      proven: this.#plan.proven,
+      // A region that was left out was not read.
+      proven: this.#layout.leftOut.length > 0 && this.#plan.proven === 'memory' ? 'region' : this.#plan.proven,
       run: {
         threads: this.#threads,
         durationSeconds: (performance.now() - this.#started) / 1000,
         inPlace: this.#opened.inPlace,
       },
-      warnings,
+      warnings: this.#warnings.list,
     };
   }
 }

@@ -9,10 +9,11 @@ import {
   SEGMENT_MAX_BYTES,
   SEGMENT_MIN_BYTES,
 } from '../formats/vmsnap/layout.js';
-import { attachmentNameFault } from '../formats/vmsnap/manifest.js';
-import { native } from '../native/binding.js';
+import { fileNameFault } from '../formats/vmsnap/manifest.js';
 import { VmsnapError } from '../native/errors.js';
+import { currentTime } from './clock.js';
 import { type CodecSettings, LEVELS } from './codecs.js';
+import { checkDetectorOptions } from './detector.js';
 import { defaultThreads } from './threads.js';
 import type { DetectorName, SaveOptions } from './types.js';
 
@@ -27,6 +28,7 @@ export interface SaveSettings {
   readonly segmentSize: number;
   readonly chunkSize: number;
   readonly detector: DetectorName;
+  readonly normalPageRatio: number;
   readonly threads: number;
   readonly labels: ReadonlyMap<string, string>;
   readonly createdAt: string;
@@ -36,15 +38,28 @@ export function usage(message: string, hint?: string): VmsnapError {
   return new VmsnapError('USAGE', message, { hint });
 }
 
-export function checkSaveOptions(options: SaveOptions): SaveSettings {
-  const pageSize = size('page size', options.pageSize ?? DEFAULT_PAGE_BYTES, PAGE_MIN_BYTES, PAGE_MAX_BYTES);
+/** Sizes that hold where none are given. */
+export interface SizeDefaults {
+  readonly pageSize: number;
+  readonly segmentSize: number;
+  readonly chunkSize: number;
+}
+
+const SIZE_DEFAULTS: SizeDefaults = {
+  pageSize: DEFAULT_PAGE_BYTES,
+  segmentSize: DEFAULT_SEGMENT_BYTES,
+  chunkSize: DEFAULT_CHUNK_BYTES,
+};
+
+export function checkSaveOptions(options: SaveOptions, defaults = SIZE_DEFAULTS): SaveSettings {
+  const pageSize = size('page size', options.pageSize ?? defaults.pageSize, PAGE_MIN_BYTES, PAGE_MAX_BYTES);
   const segmentSize = size(
     'segment size',
-    options.segmentSize ?? DEFAULT_SEGMENT_BYTES,
+    options.segmentSize ?? defaults.segmentSize,
     SEGMENT_MIN_BYTES,
     SEGMENT_MAX_BYTES,
   );
-  const chunkDefault = Math.max(DEFAULT_CHUNK_BYTES, pageSize);
+  const chunkDefault = Math.max(defaults.chunkSize, pageSize);
   const chunkSize = size('chunk size', options.chunkSize ?? chunkDefault, CHUNK_MIN_BYTES, CHUNK_MAX_BYTES);
   if (segmentSize < pageSize) throw usage(`a segment of ${segmentSize} bytes is smaller than a page of ${pageSize}`);
   if (chunkSize < pageSize) throw usage(`a chunk of ${chunkSize} bytes is smaller than a page of ${pageSize}`);
@@ -55,10 +70,11 @@ export function checkSaveOptions(options: SaveOptions): SaveSettings {
     pageSize,
     segmentSize,
     chunkSize,
-    detector: checkDetector(options.detector ?? 'auto'),
+    detector: checkDetectorOptions(options),
+    normalPageRatio: checkRatio(options.normalPageRatio),
     threads: checkThreads(options.threads),
     labels: checkLabels(options.labels),
-    createdAt: creationTime(),
+    createdAt: isoSeconds(options.createdAt?.getTime() ?? currentTime()),
   };
 }
 
@@ -80,17 +96,10 @@ function checkCodec(name: CodecName, level: number | undefined): CodecSettings {
   throw usage(`level ${chosen} of ${name} does not exist; levels go from ${levels.min} to ${levels.max}`);
 }
 
-/** @throws ENGINE where a detector is demanded that cannot run here. */
-function checkDetector(name: DetectorName): DetectorName {
-  if (name === 'auto') return name;
-  const detectors = native.detectors();
-  const status = detectors.find((detector) => detector.name === name);
-  if (status === undefined)
-    throw usage(`there is no detector "${name}"`, `choose auto or one of ${detectors.map((d) => d.name).join(', ')}`);
-  if (status.available) return name;
-  throw new VmsnapError('ENGINE', `the detector ${name} cannot be used here: ${status.reason}`, {
-    hint: 'use --detector auto',
-  });
+function checkRatio(percent: number | undefined): number {
+  if (percent === undefined) return 0;
+  if (Number.isInteger(percent) && percent >= 0 && percent <= 100) return percent;
+  throw usage(`a normal page ratio of ${percent} is not possible; choose 0 to 100`);
 }
 
 export function checkThreads(threads: number | undefined): number {
@@ -110,22 +119,14 @@ function checkLabels(labels: SaveOptions['labels']): ReadonlyMap<string, string>
 function checkAttachments(options: SaveOptions): void {
   const names = new Set<string>();
   for (const { name } of options.attachments ?? []) {
-    const fault = attachmentNameFault(name);
+    const fault = fileNameFault(name);
     if (fault !== undefined) throw usage(`attachment name ${JSON.stringify(name)} ${fault}`);
     if (names.has(name)) throw usage(`two attachments are named "${name}"`);
     names.add(name);
   }
 }
 
-/** To the second; SOURCE_DATE_EPOCH (reproducible-builds.org) makes images reproducible. */
-function creationTime(): string {
-  const epoch = process.env.SOURCE_DATE_EPOCH;
-  if (epoch === undefined || epoch === '') return isoSeconds(Date.now());
-  const seconds = Number(epoch);
-  if (!/^\d{1,12}$/.test(epoch)) throw usage(`SOURCE_DATE_EPOCH is "${epoch}", no number of seconds`);
-  return isoSeconds(seconds * 1000);
-}
-
-function isoSeconds(milliseconds: number): string {
+/** As images have it: UTC, to the second. */
+export function isoSeconds(milliseconds: number): string {
   return `${new Date(milliseconds).toISOString().slice(0, 19)}Z`;
 }

@@ -1,6 +1,8 @@
 /** The jobs of a load or a verify: what all threads are told alike. */
-import type { ImageTail } from '../formats/vmsnap/imageFile.js';
-import { INDEX_BLOCK_ENTRIES, INDEX_ENTRY_BYTES } from '../formats/vmsnap/layout.js';
+import { Geometry } from '../formats/vmsnap/geometry.js';
+import { type ImageTail, mayOverride } from '../formats/vmsnap/imageFile.js';
+import { INDEX_BLOCK_ENTRIES, INDEX_ENTRY_BYTES, PREFIX_BYTES } from '../formats/vmsnap/layout.js';
+import type { OpenedImage } from './chain.js';
 import { type ImageInput, recordsEnd } from './imageInput.js';
 import {
   NUMBER_INPUT_CHAIN,
@@ -9,14 +11,17 @@ import {
   type SharedControl,
   STAT_IMAGE_BYTES,
 } from './pipeline/control.js';
+import type { LinkDescription } from './pipeline/link.js';
 import { OPEN_ENDED_BYTES, type ReadJob } from './pipeline/readJob.js';
+import { createRecordLedger, type RecordLedgerShared } from './pipeline/recordLedger.js';
 
 export type ReadPlan = Pick<ReadJob, 'order' | 'selection' | 'sink' | 'collect' | 'structureOnly'>;
 
-/** `tail` undefined: the image is a stream, or its end is damaged. */
+/** `tail` undefined: the image is a stream, or its end is damaged. `bases` undefined: they are not wanted. */
 export function createReadJobs(
   input: ImageInput,
   tail: ImageTail | undefined,
+  bases: readonly OpenedImage[] | undefined,
   control: SharedControl,
   threads: number,
   plan: ReadPlan,
@@ -32,10 +37,38 @@ export function createReadJobs(
     regionSizes: regionSizes(input, tail),
     openEnded: isOpenEnded(input, tail),
     indexList: tail === undefined ? undefined : packIndexList(tail),
-    indexBlock: new Uint8Array(new SharedArrayBuffer(INDEX_BLOCK_ENTRIES * INDEX_ENTRY_BYTES)),
+    top: tail === undefined ? undefined : describeLink({ input, tail }),
+    bases: (bases ?? []).map(describeLink),
+    resolve: bases !== undefined,
+    heldPrefix: new Uint8Array(new SharedArrayBuffer(PREFIX_BYTES)),
+    ledger: ledgerFor(input, tail, plan),
     ...plan,
   };
   return Array.from({ length: threads }, (_, worker) => ({ ...shared, worker }));
+}
+
+/** Only what does not go by the index must find out by itself which record of a segment is the last. */
+function ledgerFor(input: ImageInput, tail: ImageTail | undefined, plan: ReadPlan): RecordLedgerShared | undefined {
+  if (plan.order !== 'walk' || !mayOverride(input.head.header)) return undefined;
+  const { pageSize, segmentSize, chunkSize } = input.head.start;
+  const geometry = new Geometry(pageSize, segmentSize, chunkSize, regionSizes(input, tail));
+  return createRecordLedger(geometry.segmentCount);
+}
+
+/** An opened image as worker threads are told of it. */
+export function describeLink({ input, tail }: OpenedImage): LinkDescription {
+  const { fd, path, dropBehind, head } = input;
+  return {
+    fd,
+    path,
+    recordsEnd: recordsEnd(input),
+    dropBehind,
+    headBytes: head.bytes,
+    regionSizes: regionSizes(input, tail),
+    indexList: packIndexList(tail),
+    indexBlock: new Uint8Array(new SharedArrayBuffer(INDEX_BLOCK_ENTRIES * INDEX_ENTRY_BYTES)),
+    indexState: new Float64Array(new SharedArrayBuffer(16)),
+  };
 }
 
 /** Sizes of the regions, with a stand-in for one that only the end manifest will tell. */

@@ -4,7 +4,9 @@
  * Opens and checks everything first, so that a mistake costs nothing; lets the workers scan, compress and write
  * (pipeline/); then writes attachments, end manifest, index list and footer, syncs, reads the footer back and renames.
  */
-import { fstatSync, statSync } from 'node:fs';
+import { fstatSync, realpathSync, statSync } from 'node:fs';
+import { basename, dirname } from 'node:path';
+import { corrupt } from '../formats/vmsnap/corrupt.js';
 import { encodeFooter, imageBinding, imageIdentity } from '../formats/vmsnap/footer.js';
 import { Geometry } from '../formats/vmsnap/geometry.js';
 import { encodeHeader } from '../formats/vmsnap/header.js';
@@ -12,6 +14,10 @@ import { readExactly, readHead, readTail } from '../formats/vmsnap/imageFile.js'
 import { encodeIndexList } from '../formats/vmsnap/imageIndex.js';
 import {
   alignmentOf,
+  BASES_MAX,
+  FEATURE_ABSENT,
+  FEATURE_BASE,
+  FEATURE_OVERRIDING,
   FOOTER_BYTES,
   FORMAT_VERSION,
   HEADER_BYTES,
@@ -20,20 +26,41 @@ import {
   roundUp,
 } from '../formats/vmsnap/layout.js';
 import {
+  type BaseManifest,
   type EndManifest,
   encodeEndManifest,
   encodeStartManifest,
+  fileNameFault,
   type PageCounts,
   type StartManifest,
 } from '../formats/vmsnap/manifest.js';
 import { memoryDigest, sumHex, sumRegions } from '../formats/vmsnap/memoryDigest.js';
-import { native } from '../native/binding.js';
+import { type DsaReports, native } from '../native/binding.js';
 import { VmsnapError } from '../native/errors.js';
 import { abortReason, linkSignal } from './abort.js';
-import { closeAttachments, type OpenedAttachment, openAttachments, storeAttachments } from './attachments.js';
+import {
+  type AttachmentInput,
+  closeAttachments,
+  memoryAttachments,
+  type OpenedAttachment,
+  openAttachments,
+  storeAttachments,
+} from './attachments.js';
+import {
+  closeImages,
+  imageRegions,
+  type OpenedImage,
+  openBases,
+  openWholeImage,
+  regionsDifference,
+  unfitBase,
+} from './chain.js';
+import { type ChosenDetector, chooseDetector } from './detector.js';
+import { describeDsaRun, dsaWarnings } from './dsaRun.js';
 import { ReplacementFile } from './files/replacementFile.js';
 import { SourceGuard } from './files/sourceGuard.js';
-import { checkSaveOptions, type SaveSettings } from './options.js';
+import { requireRoom } from './freeSpace.js';
+import { checkSaveOptions, type SaveSettings, usage } from './options.js';
 import { CommitLine, type CommitShared, createCommitShared, type OutputDescription } from './pipeline/commitLine.js';
 import {
   createControl,
@@ -42,14 +69,17 @@ import {
   NUMBER_CHUNKS_STORED,
   NUMBER_OUTPUT_OFFSET,
   NUMBER_OUTPUT_RECORDS,
+  NUMBER_PAGES_ABSENT,
   NUMBER_PAGES_DATA,
   NUMBER_PAGES_UNIFORM,
+  NUMBER_PAGES_ZERO,
   type SharedControl,
   STAT_DONE_BYTES,
   STAT_HOLE_BYTES,
   STAT_READ_BYTES,
   sumStat,
 } from './pipeline/control.js';
+import type { ImageSourceDescription, SourceDescription } from './pipeline/feeds/sourceDescription.js';
 import { OPEN_ENDED_BYTES } from './pipeline/readJob.js';
 import {
   OUTPUT_BUFFERS_PER_WORKER,
@@ -60,11 +90,15 @@ import {
 import type { Job } from './pipeline/worker.js';
 import { runJobs } from './pipeline/workerPool.js';
 import { reportProgress } from './progress.js';
+import { describeLink } from './readJobs.js';
 import { type OpenedSource, openSource } from './source.js';
-import type { SaveOptions, SaveResult, Warning } from './types.js';
+import { settingsFor, withMachine } from './sourceSettings.js';
+import type { DsaRun, SaveOptions, SaveResult, Warning } from './types.js';
 import { version } from './version.js';
 
 const STDOUT_FD = 1;
+/** Segments that a worker has with a DSA device while it compresses one. */
+const AHEAD_SEGMENTS = 2;
 
 /**
  * Saves memory into an image.
@@ -73,30 +107,97 @@ const STDOUT_FD = 1;
  * @throws VmsnapError; the image's name is then as it was before.
  */
 export async function save(source: string | undefined, image: string, options: SaveOptions = {}): Promise<SaveResult> {
-  const settings = checkSaveOptions(options);
   options.signal?.throwIfAborted();
-  const opened = openSource(source, options, settings.pageSize);
+  // From now on: what follows may wait for other files first.
+  const heldDevice = options.dsa?.device?.use();
+  let base: readonly OpenedImage[] = [];
+  let opened: OpenedSource | undefined;
   let attachments: readonly OpenedAttachment[] = [];
   let file: ReplacementFile | undefined;
+  let detector: ChosenDetector | undefined;
   try {
+    if (options.base !== undefined) base = await openBaseChain(options.base, options);
+    const asked = checkSaveOptions(options, base[0]?.input.head.start);
+    opened = await openSource(source, options, asked.pageSize, base[0] && imageRegions(base[0]));
+    const settings = settingsFor(opened, asked, options, base[0]?.input.head.start);
+    if (base[0] !== undefined) requireNoStream(opened);
+    if (base[0] !== undefined) requireFitting(base[0], source ?? image, settings, opened);
+    detector = chooseDetector(settings.detector, options.dsa, opened.description);
     attachments = openAttachments(options.attachments ?? []);
+    const parts = memoryAttachments(opened.attachments, options.attachments ?? []);
     if (image !== '-') {
       requireOtherFile(opened.guarded, 'source', image);
       requireOtherFile(attachments, 'attachment', image);
+      requireOtherFile(
+        base.map(({ input }) => input),
+        'base',
+        image,
+      );
       file = ReplacementFile.open(image, { what: 'image', force: options.force ?? false });
     }
-    return await new Save(image, options, settings, opened, attachments, file).run();
+    const { mayHaveAbsent } = opened;
+    const mayOverride = file !== undefined && opened.description.kind === 'qemu-stream';
+    const all = [...parts, ...attachments];
+    const inputs = { source: opened, base, attachments: all, file, detector, mayHaveAbsent, mayOverride };
+    return await new Save(image, withMachine(options, opened.machine), settings, inputs).run();
   } catch (error) {
-    throw abortReason(error, options.signal);
+    throw abortReason((await opened?.unwrapping?.cause(error)) ?? error, options.signal);
   } finally {
     file?.discard();
     closeAttachments(attachments);
-    opened.close();
+    detector?.close();
+    heldDevice?.release();
+    opened?.close();
+    closeImages(base);
   }
 }
 
-/** An image that replaces its own source would leave the machine without memory. */
-function requireOtherFile(inputs: readonly { readonly fd: number }[], what: string, image: string): void {
+/** The base and the images below it, held open until the save is done: no rename can put another in its place. */
+async function openBaseChain(path: string, options: SaveOptions): Promise<OpenedImage[]> {
+  if (path === '-') throw usage('the base cannot come from standard input', 'give an image file');
+  const base = await openWholeImage(path, options.signal);
+  let below: OpenedImage[];
+  try {
+    const name = lastingName(path);
+    const fault = fileNameFault(name);
+    if (fault !== undefined) throw usage(`the base's name ${JSON.stringify(name)} ${fault}`, 'rename it');
+    below = await openBases(base.input, options.baseDirs, options.signal);
+  } catch (error) {
+    base.input.close();
+    throw error;
+  }
+  if (below.length < BASES_MAX) return [base, ...below];
+  closeImages([base, ...below]);
+  throw new VmsnapError('BASE_MISMATCH', `${path} has ${below.length} bases below it; an image can have no more`, {
+    path,
+    hint: 'save without --base, or make it whole with "vmsnap flatten" and take that as the base',
+  });
+}
+
+/** The pages of a migration stream may come again when they are stored already; a difference cannot be taken back. */
+function requireNoStream(source: OpenedSource): void {
+  if (source.description.kind !== 'qemu-stream') return;
+  const { path } = source.description;
+  throw usage(
+    `${path} is a migration stream, and from a pipe none can be saved as a difference`,
+    'save it from a file',
+  );
+}
+
+/** A difference goes page by page and segment by segment: both must have the same ones. */
+function requireFitting(base: OpenedImage, what: string, settings: SaveSettings, source: OpenedSource): void {
+  const { pageSize, segmentSize } = base.input.head.start;
+  const difference =
+    (settings.pageSize === pageSize ? undefined : `pages of ${pageSize} bytes, not ${settings.pageSize}`) ??
+    (settings.segmentSize === segmentSize
+      ? undefined
+      : `segments of ${segmentSize} bytes, not ${settings.segmentSize}`) ??
+    regionsDifference(source.regions, imageRegions(base));
+  if (difference !== undefined) throw unfitBase(what, base.input.path, difference);
+}
+
+/** An image that replaces its own source or base would leave the machine without memory. */
+export function requireOtherFile(inputs: readonly { readonly fd: number }[], what: string, image: string): void {
   const target = statSync(image, { throwIfNoEntry: false });
   if (target === undefined) return;
   for (const { fd } of inputs) {
@@ -118,13 +219,35 @@ interface Finished {
   readonly imageBytes: number;
 }
 
-class Save {
+/** What a save needs open. */
+export interface SaveInputs {
+  readonly source: Pick<OpenedSource, 'manifest' | 'regions' | 'guarded' | 'unwrapping'> & {
+    /** Of which the parts are among the attachments below. */
+    readonly attachments?: OpenedSource['attachments'] | undefined;
+    readonly description: SourceDescription | ImageSourceDescription;
+  };
+  /** The base and the images below it; empty: the image is whole by itself. */
+  readonly base: readonly OpenedImage[];
+  readonly attachments: readonly AttachmentInput[];
+  /** Undefined: standard output. */
+  readonly file: ReplacementFile | undefined;
+  readonly detector: ChosenDetector;
+  /** The source may say of pages that it does not know their contents (STATE_ABSENT). */
+  readonly mayHaveAbsent?: boolean | undefined;
+  /** Segments of the source may come in any order and repeatedly; its regions all have a size. */
+  readonly mayOverride?: boolean | undefined;
+  /** What is known of the memory already, where it comes from an image. */
+  readonly known?: { readonly mayHaveChanged: boolean; readonly digest: string; readonly path: string } | undefined;
+}
+
+export class Save {
   readonly #image: string;
   readonly #options: SaveOptions;
   readonly #settings: SaveSettings;
-  readonly #source: OpenedSource;
-  readonly #attachments: readonly OpenedAttachment[];
+  readonly #inputs: SaveInputs;
   readonly #file: ReplacementFile | undefined;
+  readonly #detector: ChosenDetector;
+  readonly #dsaBefore: DsaReports | undefined;
   readonly #started = performance.now();
   readonly #warnings: Warning[] = [];
   readonly #control: SharedControl;
@@ -134,20 +257,15 @@ class Save {
   /** With a stand-in for the size of a region that is not known yet. */
   readonly #geometry: Geometry;
 
-  constructor(
-    image: string,
-    options: SaveOptions,
-    settings: SaveSettings,
-    source: OpenedSource,
-    attachments: readonly OpenedAttachment[],
-    file: ReplacementFile | undefined,
-  ) {
+  constructor(image: string, options: SaveOptions, settings: SaveSettings, inputs: SaveInputs) {
+    const { source, base, file, detector } = inputs;
     this.#image = image;
     this.#options = options;
     this.#settings = settings;
-    this.#source = source;
-    this.#attachments = attachments;
+    this.#inputs = inputs;
     this.#file = file;
+    this.#detector = detector;
+    this.#dsaBefore = detector.device?.reports();
     this.#control = createControl(settings.threads + 1);
     const { pageSize, segmentSize, chunkSize, codec, labels, createdAt } = settings;
     this.#start = {
@@ -160,6 +278,7 @@ class Save {
       machine: { name: options.name, uuid: options.uuid },
       labels,
       source: source.manifest,
+      base: base[0] && baseManifest(base[0]),
       regions: source.regions,
     };
     this.#alignmentBytes = alignmentOf(codec.name);
@@ -174,6 +293,7 @@ class Save {
   }
 
   async run(): Promise<SaveResult> {
+    if (this.#file !== undefined) await this.#requireRoom();
     const head = this.#encodeHead();
     const output: OutputDescription = {
       fd: this.#file?.fd ?? STDOUT_FD,
@@ -186,7 +306,7 @@ class Save {
     const line = new CommitLine(shared);
     line.start(head.length, head.readUInt32LE(60));
     const unlink = linkSignal(this.#options.signal, this.#control);
-    const guard = new SourceGuard(this.#source.guarded, this.#options.frozen ?? false, (warning) =>
+    const guard = new SourceGuard(this.#inputs.source.guarded, this.#options.frozen ?? false, (warning) =>
       this.#warn(warning),
     );
     const endReports = reportProgress(
@@ -198,11 +318,13 @@ class Save {
     try {
       line.write(head, 0);
       const results = await this.#runWorkers(shared);
-      const mayHaveChanged = guard.finish();
+      const mayHaveChanged = guard.finish() || (this.#inputs.known?.mayHaveChanged ?? false);
+      const dsa = this.#dsaRun(results, mayHaveChanged);
       const end = await this.#finish(line, head, results, mayHaveChanged);
       endReports();
+      await this.#options.confirm?.();
       await this.#file?.publish(() => this.#readBack(head, end.footer, end.geometry));
-      return this.#result(end, results);
+      return this.#result(end, dsa);
     } finally {
       endReports();
       guard.close();
@@ -219,12 +341,19 @@ class Save {
       writeVersion: FORMAT_VERSION,
       alignmentBytes: this.#alignmentBytes,
       compatibleFeatures: 0n,
-      incompatibleFeatures: 0n,
+      incompatibleFeatures: this.#features,
       manifestBytes: json.length,
       manifestCrc: native.crc32c(bytes, HEADER_BYTES, bytes.length - HEADER_BYTES, 0),
     });
     header.copy(bytes);
     return bytes;
+  }
+
+  /** Decided before anything is read: what the image may hold. */
+  get #features(): bigint {
+    const base = this.#start.base === undefined ? 0n : FEATURE_BASE;
+    const overriding = this.#inputs.mayOverride === true ? FEATURE_OVERRIDING : 0n;
+    return base | overriding | (this.#inputs.mayHaveAbsent === true ? FEATURE_ABSENT : 0n);
   }
 
   get #threads(): number {
@@ -239,30 +368,46 @@ class Save {
       this.#openEnded ? undefined : this.#geometry.indexBlockCount,
       this.#threads * OUTPUT_BUFFERS_PER_WORKER,
       outputBufferBytes(this.#geometry, this.#alignmentBytes),
+      undefined,
+      this.#inputs.mayOverride === true ? this.#geometry.segmentCount : undefined,
     );
   }
 
   async #runWorkers(shared: CommitShared): Promise<SaveWorkerResult[]> {
-    const { pageSize, segmentSize, chunkSize, codec, detector } = this.#settings;
+    const { pageSize, segmentSize, chunkSize, codec, normalPageRatio } = this.#settings;
+    const { kernel, device } = this.#detector;
+    const base = this.#inputs.base.map(describeLink);
     const jobs: Job[] = Array.from(
       { length: this.#threads },
       (_, worker): SaveJob => ({
         kind: 'save',
         worker,
         commit: shared,
-        source: this.#source.description,
+        source: this.#inputs.source.description,
+        base,
         pageSize,
         segmentSize,
         chunkSize,
         regionSizes: this.#geometry.regions.map((region) => region.sizeBytes),
         codec,
-        detector,
+        detector: kernel,
+        device: device && { handle: device.handle, aheadSegments: AHEAD_SEGMENTS, selfCheck: this.#selfCheck },
+        normalPageRatio,
       }),
     );
-    const gunzip = this.#source.takeGunzip();
-    if (gunzip !== undefined) jobs.push({ kind: 'gunzip', control: this.#control, ...gunzip });
-    const results = await runJobs<SaveWorkerResult>(jobs, this.#control);
-    return results.slice(0, this.#threads);
+    return await runJobs<SaveWorkerResult>(jobs, this.#control);
+  }
+
+  get #selfCheck(): boolean {
+    return this.#options.dsa?.selfCheck ?? false;
+  }
+
+  #dsaRun(results: readonly SaveWorkerResult[], mayHaveChanged: boolean): DsaRun | undefined {
+    if (this.#dsaBefore === undefined) return undefined;
+    const shares = results.map(({ device }) => device);
+    const run = describeDsaRun(this.#dsaBefore, this.#detector.device!.reports(), shares, this.#selfCheck);
+    for (const warning of dsaWarnings(run, mayHaveChanged)) this.#warn(warning);
+    return run;
   }
 
   async #finish(
@@ -277,12 +422,14 @@ class Save {
     const geometry = new Geometry(pageSize, segmentSize, chunkSize, sizes);
     const indexList = line.finishIndex(geometry.segmentCount);
     const attachments = await storeAttachments(
-      this.#attachments,
+      this.#inputs.attachments,
       line,
       this.#settings.codec,
       this.#alignmentBytes,
       this.#options.signal,
     );
+    // Before the end of the image says that it is whole.
+    await this.#inputs.source.unwrapping?.finish();
     const sums = sumRegions(
       results.map((result) => result.sums),
       sizes.length,
@@ -300,6 +447,7 @@ class Save {
       source: { mayHaveChanged },
       attachments,
     };
+    this.#requireKnownDigest(manifest.digest);
     const endRecord = line.append(KIND_END, 0, 1, encodeEndManifest(manifest));
     const listRecord = line.append(KIND_INDEX_LIST, 0, indexList.length, encodeIndexList(indexList));
     const footerOffset = numbers[NUMBER_OUTPUT_OFFSET]!;
@@ -318,6 +466,13 @@ class Save {
     return { manifest, geometry, identity, footer, imageBytes: footerOffset + FOOTER_BYTES };
   }
 
+  /** Memory out of an image must be what that image says. */
+  #requireKnownDigest(digest: string): void {
+    const { known } = this.#inputs;
+    if (known === undefined || known.digest === digest) return;
+    throw corrupt(known.path, 0, 'the memory does not match its digest');
+  }
+
   /** The size of an open-ended region is what the workers have seen of it. */
   #trueSizes(): number[] {
     if (!this.#openEnded) return this.#geometry.regions.map((region) => region.sizeBytes);
@@ -327,10 +482,14 @@ class Save {
   }
 
   #pageCounts(geometry: Geometry): PageCounts {
-    const data = this.#control.numbers[NUMBER_PAGES_DATA]!;
-    const uniform = this.#control.numbers[NUMBER_PAGES_UNIFORM]!;
-    const zero = geometry.totalBytes / geometry.pageSize - data - uniform;
-    return { zero, data, uniform, reference: 0, sameAsBase: 0, absent: 0 };
+    const { numbers } = this.#control;
+    const data = numbers[NUMBER_PAGES_DATA]!;
+    const uniform = numbers[NUMBER_PAGES_UNIFORM]!;
+    const absent = numbers[NUMBER_PAGES_ABSENT]!;
+    const others = geometry.totalBytes / geometry.pageSize - data - uniform - absent;
+    // What has no record is zero, or the same as the base's.
+    const zero = this.#start.base === undefined ? others : numbers[NUMBER_PAGES_ZERO]!;
+    return { zero, data, uniform, reference: 0, sameAsBase: others - zero, absent };
   }
 
   /** What is about to get the final name must open as the image that was meant. */
@@ -347,16 +506,29 @@ class Save {
       throw new VmsnapError('IO', `${this.#image} does not read back as it was written`, { path: this.#image });
   }
 
+  #baseResult(): SaveResult['base'] {
+    const { base } = this.#inputs;
+    if (base[0] === undefined) return undefined;
+    return { path: base[0].input.path, identity: base[0].tail.footer.identity, chainLength: base.length };
+  }
+
+  #requireRoom(): Promise<void> {
+    return requireRoom(this.#image, this.#inputs.source, this.#settings, this.#options, (warning) =>
+      this.#warn(warning),
+    );
+  }
+
   #warn(warning: Warning): void {
     this.#warnings.push(warning);
     this.#options.onWarning?.(warning);
   }
 
-  #result(end: Finished, results: readonly SaveWorkerResult[]): SaveResult {
+  #result(end: Finished, dsa: DsaRun | undefined): SaveResult {
     const { manifest, identity, imageBytes, geometry } = end;
     return {
       image: this.#image,
       identity,
+      source: this.#start.source,
       memoryBytes: geometry.totalBytes,
       imageBytes,
       pages: manifest.pages,
@@ -372,8 +544,12 @@ class Save {
       level: this.#settings.codec.level,
       sourceMayHaveChanged: manifest.source.mayHaveChanged,
       attachments: manifest.attachments.length,
+      base: this.#baseResult(),
       run: {
-        detector: results[0]!.detector,
+        detector: this.#detector.name,
+        detectorReason: this.#detector.reason,
+        dsaPresent: this.#detector.dsaPresent,
+        dsa,
         threads: this.#threads,
         durationSeconds: (performance.now() - this.#started) / 1000,
         readBytes: sumStat(this.#control, STAT_READ_BYTES),
@@ -383,4 +559,14 @@ class Save {
       warnings: this.#warnings,
     };
   }
+}
+
+function baseManifest({ input, tail }: OpenedImage): BaseManifest {
+  return { identity: tail.footer.identity, fileName: lastingName(input.path) };
+}
+
+/** A link beside the file, such as `latest`, may soon lead elsewhere: then the file's own name lasts longer. */
+function lastingName(path: string): string {
+  const real = realpathSync(path);
+  return dirname(real) === realpathSync(dirname(path)) ? basename(real) : basename(path);
 }

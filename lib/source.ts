@@ -1,21 +1,47 @@
 /**
  * Opens what is to be saved and finds out what it is: files and devices become extents that all workers read at once,
- * pipes and gzip files become one stream.
+ * pipes and compressed files (wrapped/) become one stream, and memory files of other tools (foreign/) what their readers say.
  */
-import { closeSync, fstatSync, readSync, type Stats } from 'node:fs';
+import { closeSync, fstatSync, type Stats } from 'node:fs';
 import { basename } from 'node:path';
-import { gunzipSync, constants as zlibConstants } from 'node:zlib';
-import type { RegionManifest } from '../formats/vmsnap/manifest.js';
+import { isCloudHypervisor, openCloudHypervisor } from '../formats/cloudHypervisor/cloudHypervisor.js';
+import { openFirecracker } from '../formats/firecracker/firecracker.js';
+import { readSaveImage, type SaveImage, saveImageMemory } from '../formats/libvirt/saveImage.js';
+import { isExtentPages, type MemoryAttachment, type MemoryFile, type SourceExtent } from '../formats/memoryFile.js';
+import { QEMU_PAGE_BYTES } from '../formats/qemu/streamPages.js';
+import { readUpTo } from '../formats/vmsnap/imageFile.js';
+import { type RegionManifest, regionsFault } from '../formats/vmsnap/manifest.js';
 import { HUGETLBFS_MAGIC, native } from '../native/binding.js';
 import { errnoError, VmsnapError, wrapSystemError } from '../native/errors.js';
+import type { SizedRegion } from './chain.js';
 import { openToRead } from './files/namedPipe.js';
 import type { GuardedFile } from './files/sourceGuard.js';
-import { notWholePages, type SourceDescription, type SourceExtent } from './pipeline/saveWorker.js';
+import {
+  checkMemoryFile,
+  formatOf,
+  openForeign,
+  orElseRaw,
+  recogniseOrRefuse,
+  requireFormat,
+  soundMachine,
+  withRawHint,
+} from './foreign/openForeign.js';
+import { PipeInput, type PipeSource } from './foreign/pipeInput.js';
+import {
+  FOREIGN_FORMATS,
+  type ForeignFile,
+  type ForeignFormat,
+  SIZE_UNKNOWN,
+  START_BYTES,
+} from './foreign/recognise.js';
+import type { SourceDescription } from './pipeline/feeds/sourceDescription.js';
+import { notWholePages } from './pipeline/feeds/sourceFiles.js';
 import { explicitRegions, layoutRegions, type PlannedRegion } from './regions.js';
-import type { SaveOptions } from './types.js';
+import type { RecognisedSource, SourceOptions } from './types.js';
+import { Unwrapping } from './wrapped/unwrapping.js';
+import { type Wrapper, type WrapperKind, wrapperNamed, wrapperOf } from './wrapped/wrappers.js';
 
 const TMPFS_MAGIC = 0x01021994;
-const PIPE_BYTES = 1024 * 1024;
 
 export interface OpenedSource {
   readonly description: SourceDescription;
@@ -23,15 +49,20 @@ export interface OpenedSource {
   readonly regions: readonly RegionManifest[];
   /** Files whose writers matter. */
   readonly guarded: readonly GuardedFile[];
-  /** A gzip file to inflate into the stream of the description. Whoever takes it closes outputFd. */
-  takeGunzip(): GunzipInput | undefined;
+  /** What the source itself knows beside its memory. */
+  readonly machine: { readonly name: string | undefined; readonly uuid: string | undefined };
+  readonly attachments: readonly MemoryAttachment[];
+  /** The pages that it counts in, and an image of it must; undefined: any. */
+  readonly pageSize: number | undefined;
+  /** Pages of it may be absent. */
+  readonly mayHaveAbsent: boolean;
+  /** Undefined: raw memory. */
+  readonly recognised: RecognisedSource | undefined;
+  /** What its reader says, where it is a file (or a folder) and not a pipe. */
+  readonly memoryFile: MemoryFile | undefined;
+  /** What writes into the pipe of the description, where the source is a compressed file; closed with the source. */
+  readonly unwrapping: Unwrapping | undefined;
   close(): void;
-}
-
-export interface GunzipInput {
-  readonly inputFd: number;
-  readonly inputPath: string;
-  readonly outputFd: number;
 }
 
 interface OpenFile {
@@ -40,14 +71,39 @@ interface OpenFile {
   readonly stats: Stats;
 }
 
-export function openSource(source: string | undefined, options: SaveOptions, pageSize: number): OpenedSource {
+const CLOUD_HYPERVISOR_TITLE = 'a Cloud Hypervisor snapshot';
+const FIRECRACKER_TITLE = 'the memory of a Firecracker snapshot';
+
+/** What raw memory knows beside its bytes. */
+const RAW = {
+  machine: { name: undefined, uuid: undefined },
+  attachments: [],
+  pageSize: undefined,
+  mayHaveAbsent: false,
+  recognised: undefined,
+  unwrapping: undefined,
+  memoryFile: undefined,
+} as const;
+
+/**
+ * `pageSize`: of raw memory. `baseRegions`: those of the image that this save is a difference to; they stand in for a layout
+ * that is not given.
+ */
+export async function openSource(
+  source: string | undefined,
+  options: SourceOptions,
+  pageSize: number,
+  baseRegions?: readonly SizedRegion[],
+): Promise<OpenedSource> {
   const files: OpenFile[] = [];
   const close = () => {
     for (const file of files) closeSync(file.fd);
     files.length = 0;
   };
   try {
-    return new SourceOpener(source, options, pageSize, files, close).open();
+    const opened = await new SourceOpener(source, options, pageSize, baseRegions, files, close).open();
+    if (opened.recognised !== undefined) options.onRecognised?.(opened.recognised);
+    return opened;
   } catch (error) {
     close();
     throw error;
@@ -56,34 +112,51 @@ export function openSource(source: string | undefined, options: SaveOptions, pag
 
 class SourceOpener {
   readonly #source: string | undefined;
-  readonly #options: SaveOptions;
+  readonly #options: SourceOptions;
   readonly #pageSize: number;
+  readonly #baseRegions: readonly SizedRegion[] | undefined;
   readonly #files: OpenFile[];
   readonly #close: () => void;
 
   constructor(
     source: string | undefined,
-    options: SaveOptions,
+    options: SourceOptions,
     pageSize: number,
+    baseRegions: readonly SizedRegion[] | undefined,
     files: OpenFile[],
     close: () => void,
   ) {
     this.#source = source;
     this.#options = options;
     this.#pageSize = pageSize;
+    this.#baseRegions = options.regions === undefined && options.layout === undefined ? baseRegions : undefined;
     this.#files = files;
     this.#close = close;
   }
 
-  open(): OpenedSource {
+  async open(): Promise<OpenedSource> {
     const source = this.#source;
-    if (source === '-') return this.#stream(0, 'standard input', undefined);
-    const main = source === undefined ? undefined : this.#openFile(source);
-    if (main !== undefined && (main.stats.isFIFO() || main.stats.isCharacterDevice() || main.stats.isSocket())) {
-      return this.#stream(main.fd, main.path, basename(main.path));
-    }
-    if (main !== undefined && this.#options.regions === undefined && isGzip(main)) return this.#gzip(main);
-    return this.#extents(main);
+    const { stream } = this.#options;
+    if (stream !== undefined) return await this.#pipe(stream.fd, stream.name, stream.name);
+    if (source === '-' && isFirecracker(this.#options)) throw firecrackerPipe();
+    if (source === '-') return await this.#pipe(0, 'standard input', undefined);
+    if (source === undefined) return this.#extents(undefined);
+    const main = this.#openFile(source);
+    if (main.stats.isDirectory()) return this.#folder(source);
+    if (isFirecracker(this.#options)) return this.#firecracker(main);
+    if (main.stats.isFIFO() || main.stats.isCharacterDevice() || main.stats.isSocket())
+      return await this.#pipe(main.fd, main.path, basename(main.path));
+    if (!main.stats.isFile()) return this.#extents(main);
+    const file = { fd: main.fd, path: main.path, sizeBytes: main.stats.size };
+    const foreign = formatOf(file, this.#format);
+    if (foreign?.format === 'libvirt-save') return await this.#libvirtSave(main, foreign);
+    if (foreign !== undefined) return this.#foreign(file, foreign);
+    const wrapper = this.#format === 'auto' && this.#options.regions === undefined ? wrapperOfFile(file) : undefined;
+    return wrapper === undefined ? this.#extents(main) : await this.#wrapped(main, wrapper);
+  }
+
+  get #format() {
+    return this.#options.format ?? 'auto';
   }
 
   #openFile(path: string): OpenFile {
@@ -97,9 +170,6 @@ class SourceOpener {
     }
     const file = { fd, path, stats: fstatSync(fd) };
     this.#files.push(file);
-    if (file.stats.isDirectory()) {
-      throw new VmsnapError('USAGE', `the source ${path} is a folder`, { path, hint: 'give a memory file' });
-    }
     return file;
   }
 
@@ -109,10 +179,10 @@ class SourceOpener {
     const used = this.#files.filter((file) => extents.some((extent) => extent.fd === file.fd));
     return {
       description: { kind: 'extents', regions: extents, cached: used.some(hasPageCache) },
+      ...RAW,
       manifest: { kind: 'raw', name: main === undefined ? undefined : basename(main.path) },
       regions: planned.map(({ name, gpa, sizeBytes }) => ({ name, gpa, sizeBytes })),
       guarded: used.map(({ fd, path }) => ({ fd, path })),
-      takeGunzip: () => undefined,
       close: this.#close,
     };
   }
@@ -126,6 +196,8 @@ class SourceOpener {
     if (sizeBytes === 0)
       throw new VmsnapError('USAGE', `${main.path} is empty: there is no memory to save`, { path: main.path });
     if (sizeBytes % this.#pageSize !== 0) throw notWholePages(main.path, sizeBytes, this.#pageSize);
+    const baseBytes = this.#baseRegions?.reduce((sum, region) => sum + region.sizeBytes, 0);
+    if (baseBytes === sizeBytes) return endToEnd(this.#baseRegions!);
     return layoutRegions(layout ?? 'flat', sizeBytes);
   }
 
@@ -147,20 +219,153 @@ class SourceOpener {
     return { fd: file.fd, path: file.path, fileOffset: region.fileOffset, lengthBytes: region.sizeBytes };
   }
 
-  #stream(fd: number, path: string, name: string | undefined): OpenedSource {
+  #folder(path: string): OpenedSource {
+    const format = this.#format;
+    if (format === 'cloud-hypervisor' || (format === 'auto' && isCloudHypervisor(path))) {
+      this.#requireNoLayout(path, CLOUD_HYPERVISOR_TITLE);
+      const memory = openCloudHypervisor(path);
+      try {
+        checkMemoryFile(memory, path);
+      } catch (error) {
+        memory.close();
+        throw error;
+      }
+      return this.#memory(memory, path, CLOUD_HYPERVISOR_TITLE);
+    }
+    throw new VmsnapError('USAGE', `the source ${path} is a folder, and no Cloud Hypervisor snapshot`, {
+      path,
+      hint: 'give a memory file',
+    });
+  }
+
+  /** Its memory file looks like any raw memory: the caller says what it is. */
+  #firecracker(main: OpenFile): OpenedSource {
+    const { path } = main;
+    if (this.#options.layout !== 'firecracker-x86') this.#requireNoLayout(path, FIRECRACKER_TITLE);
+    if (!main.stats.isFile())
+      throw new VmsnapError('USAGE', `${path} is no regular file, as the memory of a Firecracker snapshot is`, {
+        path,
+      });
+    const memory = openFirecracker({ fd: main.fd, path, sizeBytes: main.stats.size }, this.#options);
+    return this.#memory(memory, path, FIRECRACKER_TITLE);
+  }
+
+  async #libvirtSave(main: OpenFile, entry: ForeignFormat): Promise<OpenedSource> {
+    const file = { fd: main.fd, path: main.path, sizeBytes: main.stats.size };
+    const image = orElseRaw(main.path, entry, this.#format, () => readSaveImage(file));
+    const kind = image.streamFormat;
+    if (kind === 'raw' || kind === 'sparse') return this.#foreign(file, entry);
+    return await this.#compressedSave(main, entry, image, kind);
+  }
+
+  #foreign(file: ForeignFile, entry: ForeignFormat): OpenedSource {
+    this.#requireNoLayout(file.path, entry.title);
+    return this.#memory(openForeign(file, entry, this.#format), file.path, entry.title);
+  }
+
+  /** A memory file that is open; closed with the source. */
+  #memory(memory: MemoryFile, path: string, title: string): OpenedSource {
+    const { format, version, pages, regions, files, attachments } = memory;
+    const isPlain = isExtentPages(pages);
+    const fault = isPlain ? regionsFault(regions, this.#pageSize) : undefined;
+    if (fault !== undefined) {
+      memory.close();
+      throw new VmsnapError('USAGE', `${path} (${format}): ${fault}`, { path });
+    }
+    const cached = files.some(hasPageCache);
+    return {
+      description: isPlain
+        ? { kind: 'extents', regions: pages.regions, cached }
+        : { kind: 'pages', pages, files: files.map(({ fd, path }) => ({ fd, path })), cached },
+      manifest: { kind: format, name: basename(path) },
+      regions,
+      guarded: files,
+      machine: soundMachine(memory.machine),
+      attachments,
+      pageSize: isPlain ? undefined : memory.pageSize,
+      mayHaveAbsent: pages.mayHaveAbsent ?? false,
+      recognised: { path, format, title, version },
+      memoryFile: memory,
+      unwrapping: undefined,
+      close: () => {
+        memory.close();
+        this.#close();
+      },
+    };
+  }
+
+  /** A memory file of another tool says itself where its memory belongs. */
+  #requireNoLayout(path: string, title: string): void {
+    const { regions, layout } = this.#options;
+    const option = regions !== undefined ? '--region' : layout !== undefined ? '--layout' : undefined;
+    if (option === undefined) return;
+    throw new VmsnapError('USAGE', `${path} is ${title}, which tells its regions itself: ${option} is for raw memory`, {
+      path,
+      hint: `leave out ${option}; or if it is raw memory all the same, say so with --format raw`,
+    });
+  }
+
+  /** Looks at the beginning of a pipe. */
+  async #pipe(fd: number, path: string, name: string | undefined): Promise<OpenedSource> {
+    const format = this.#format;
+    const input = new PipeInput(fd, path, this.#options.signal);
+    if (format === 'raw') return this.#stream(fd, path, name, input.start);
+    const start = await input.readStart();
+    const entry =
+      format === 'auto'
+        ? recogniseOrRefuse(start, SIZE_UNKNOWN, path)
+        : requireFormat(format, start, SIZE_UNKNOWN, path);
+    return entry === undefined ? this.#stream(fd, path, name, start) : await this.#foreignPipe(input, entry, name);
+  }
+
+  async #foreignPipe(input: PipeInput, entry: ForeignFormat, name: string | undefined): Promise<OpenedSource> {
+    const { path } = input;
+    this.#requireNoLayout(path, entry.title);
+    if (entry.openPipe === undefined) throw notFromPipe(path, entry);
+    let opened: PipeSource | undefined;
+    try {
+      opened = await entry.openPipe(input);
+      checkMemoryFile(opened, path);
+      const { format, version, description, regions, machine, attachments, pageSize, mayHaveAbsent } = opened;
+      const closePart = opened.close;
+      return {
+        description,
+        manifest: { kind: format, name },
+        regions,
+        guarded: [],
+        machine: soundMachine(machine),
+        attachments,
+        pageSize,
+        mayHaveAbsent,
+        recognised: { path, format, title: entry.title, version },
+        memoryFile: undefined,
+        unwrapping: undefined,
+        close: () => {
+          closePart?.();
+          this.#close();
+        },
+      };
+    } catch (error) {
+      opened?.close?.();
+      throw this.#format === 'auto' ? withRawHint(error, path, entry) : error;
+    }
+  }
+
+  #stream(fd: number, path: string, name: string | undefined, prefix: Uint8Array): OpenedSource {
     const { regions, openEnded } = this.#streamRegions(path);
     return {
-      description: { kind: 'stream', fd, path, openEnded },
+      ...RAW,
+      description: { kind: 'stream', fd, path, openEnded, prefix },
       manifest: { kind: 'stream', name },
       regions,
       guarded: [],
-      takeGunzip: () => undefined,
       close: this.#close,
     };
   }
 
   #streamRegions(path: string): { regions: RegionManifest[]; openEnded: boolean } {
     const { regions, layout } = this.#options;
+    if (this.#baseRegions !== undefined) return { regions: [...this.#baseRegions], openEnded: false };
     if (regions === undefined && (layout ?? 'flat') === 'flat') {
       return { regions: [{ name: 'ram', gpa: 0, sizeBytes: undefined }], openEnded: true };
     }
@@ -179,29 +384,68 @@ class SourceOpener {
     return { regions: planned.map(({ name, gpa, sizeBytes }) => ({ name, gpa, sizeBytes })), openEnded: false };
   }
 
-  #gzip(main: OpenFile): OpenedSource {
-    const pipe = native.pipe(PIPE_BYTES);
-    if (typeof pipe === 'number') throw errnoError(pipe, 'open a pipe for', main.path);
-    const [readFd, outputFd] = pipe;
-    let gunzip: GunzipInput | undefined = { inputFd: main.fd, inputPath: main.path, outputFd };
-    const take = () => {
-      const taken = gunzip;
-      gunzip = undefined;
-      return taken;
-    };
-    const stream = this.#stream(readFd, main.path, basename(main.path));
-    return {
-      ...stream,
-      manifest: { kind: 'gzip', name: basename(main.path) },
-      guarded: [{ fd: main.fd, path: main.path }],
-      takeGunzip: take,
-      close: () => {
-        closeSync(readFd);
-        if (take() !== undefined) closeSync(outputFd);
-        this.#close();
-      },
-    };
+  /** A compressed file, whose contents come through a pipe. */
+  async #wrapped(main: OpenFile, wrapper: Wrapper): Promise<OpenedSource> {
+    const { path } = main;
+    return await this.#unwrapped(main, wrapper, 0, async (unwrapping) => {
+      const inside = await this.#pipe(unwrapping.fd, path, basename(path));
+      if (inside.recognised !== undefined) return inside;
+      return { ...inside, manifest: { kind: wrapper.kind, name: basename(path) } };
+    });
   }
+
+  /** A libvirt save image with a compressed stream. */
+  async #compressedSave(main: OpenFile, entry: ForeignFormat, image: SaveImage, kind: WrapperKind) {
+    const { path } = main;
+    this.#requireNoLayout(path, entry.title);
+    return await this.#unwrapped(main, wrapperNamed(kind), image.streamOffset, async (unwrapping) => {
+      const input = new PipeInput(unwrapping.fd, path, this.#options.signal);
+      const stream = requireStream(await input.readStart(), path, image.streamOffset);
+      const inside = await this.#foreignPipe(input, stream, basename(path));
+      const memory = describedSave(image, inside, { fd: main.fd, path });
+      checkMemoryFile(memory, path);
+      const { format, version, machine, attachments } = memory;
+      return {
+        ...inside,
+        manifest: { kind: format, name: basename(path) },
+        machine: soundMachine(machine),
+        attachments,
+        recognised: { path, format, title: entry.title, version },
+        memoryFile: memory,
+      };
+    });
+  }
+
+  /** `open` takes what comes out of the file; what it opens is closed with the source. */
+  async #unwrapped(
+    { fd, path }: OpenFile,
+    wrapper: Wrapper,
+    offset: number,
+    open: (unwrapping: Unwrapping) => Promise<OpenedSource>,
+  ): Promise<OpenedSource> {
+    const unwrapping = Unwrapping.start({ fd, path, offset }, wrapper.start);
+    try {
+      const inside = await open(unwrapping);
+      const close = () => {
+        unwrapping.close();
+        inside.close();
+      };
+      return { ...inside, guarded: [{ fd, path }], unwrapping, close };
+    } catch (error) {
+      const cause = await unwrapping.cause(error);
+      unwrapping.close();
+      throw cause;
+    }
+  }
+}
+
+function endToEnd(regions: readonly SizedRegion[]): PlannedRegion[] {
+  let fileOffset = 0;
+  return regions.map(({ name, gpa, sizeBytes }) => {
+    const planned = { name, gpa, sizeBytes, file: undefined, fileOffset };
+    fileOffset += sizeBytes;
+    return planned;
+  });
 }
 
 function sizeOf(file: OpenFile): number {
@@ -214,26 +458,63 @@ function sizeOf(file: OpenFile): number {
   return size;
 }
 
+/** @throws USAGE for its options with another format. */
+function isFirecracker({ format = 'auto', vmstate, diffBase }: SourceOptions): boolean {
+  const option = vmstate !== undefined ? '--vmstate' : diffBase !== undefined ? '--diff-base' : undefined;
+  if (format === 'firecracker') return true;
+  if (option === undefined) return false;
+  if (format === 'auto') return true;
+  throw new VmsnapError('USAGE', `${option} goes with a Firecracker snapshot, not with --format ${format}`);
+}
+
+function firecrackerPipe(): VmsnapError {
+  return new VmsnapError('USAGE', 'the memory of a Firecracker snapshot cannot come through a pipe', {
+    hint: 'name its file, which has holes where nothing was ever written',
+  });
+}
+
+function notFromPipe(what: string, { title }: ForeignFormat, path = what): VmsnapError {
+  return new VmsnapError('UNSUPPORTED', `${what} is ${title}, which cannot be read from front to back`, {
+    path,
+    hint: 'put it into a file first, and save that; or if it is raw memory all the same, say so with --format raw',
+  });
+}
+
 /** Memory file systems are their own page cache: there is nothing to keep clean. */
-function hasPageCache(file: OpenFile): boolean {
-  const type = native.fileSystemType(file.fd);
+function hasPageCache({ fd }: { readonly fd: number }): boolean {
+  const type = native.fileSystemType(fd);
   return type !== TMPFS_MAGIC && type !== HUGETLBFS_MAGIC;
 }
 
-const GZIP_SNIFF_BYTES = 4096;
+/** Told by its beginning. */
+function wrapperOfFile(file: ForeignFile): Wrapper | undefined {
+  const bytes = Buffer.alloc(START_BYTES);
+  return wrapperOf(bytes.subarray(0, readUpTo(file, 0, bytes)));
+}
 
-/** Told by content: the magic alone could stand in memory, so the beginning must inflate as well. */
-function isGzip(file: OpenFile): boolean {
-  if (!file.stats.isFile()) return false;
-  const bytes = Buffer.alloc(GZIP_SNIFF_BYTES);
-  const start = bytes.subarray(0, readSync(file.fd, bytes, 0, bytes.length, 0));
-  const hasMagic =
-    start.length > 18 && start[0] === 0x1f && start[1] === 0x8b && start[2] === 8 && (start[3]! & 0xe0) === 0;
-  if (!hasMagic) return false;
-  try {
-    gunzipSync(start, { finishFlush: zlibConstants.Z_SYNC_FLUSH, maxOutputLength: 64 * 1024 * 1024 });
-    return true;
-  } catch {
-    return false;
-  }
+/** What a compressed libvirt image must hold. */
+function requireStream(start: Uint8Array, path: string, offset: number): ForeignFormat {
+  const entry = FOREIGN_FORMATS.find(({ format }) => format === 'qemu-stream');
+  if (entry?.is(start, SIZE_UNKNOWN)) return entry;
+  throw new VmsnapError(
+    'CORRUPT',
+    `${path} (libvirt save image) is damaged at offset ${offset}: what is compressed there is no QEMU migration stream`,
+    { path, offset, hint: 'was the file copied whole?' },
+  );
+}
+
+/** As `inspect` shows it: of the stream itself, only its head has been read. */
+function describedSave(image: SaveImage, inside: OpenedSource, file: GuardedFile): MemoryFile {
+  return saveImageMemory(image, {
+    format: 'qemu-stream',
+    version: undefined,
+    facts: [],
+    machine: inside.machine,
+    pageSize: inside.pageSize ?? QEMU_PAGE_BYTES,
+    regions: inside.regions,
+    pages: { kind: 'stream' },
+    attachments: inside.attachments,
+    files: [file],
+    close: () => {},
+  });
 }

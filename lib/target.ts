@@ -31,12 +31,32 @@ export async function openTarget(path: string, options: LoadOptions): Promise<Lo
   const stats = statSync(path, { throwIfNoEntry: false });
   if (stats?.isDirectory())
     throw new VmsnapError('USAGE', `the target ${path} is a folder`, { path, hint: 'give the name of a file in it' });
-  if (stats !== undefined && (stats.isFIFO() || stats.isCharacterDevice())) {
+  if (stats !== undefined && isStream(stats)) {
     const fd = await openStream(path, options.signal);
     return streamTarget(fd, path, () => closeSync(fd));
   }
   if (options.inPlace || stats?.isBlockDevice() || isOnHugetlbfs(path)) return inPlaceTarget(path, stats, options);
   return replacementTarget(path, options);
+}
+
+/** Whether the target takes its bytes in order. */
+export function isStreamTarget(path: string): boolean {
+  if (path === '-') return true;
+  const stats = statSync(path, { throwIfNoEntry: false });
+  return stats !== undefined && isStream(stats);
+}
+
+function isStream(stats: Stats): boolean {
+  return stats.isFIFO() || stats.isCharacterDevice();
+}
+
+/** Memory that a machine maps, and devices, hold memory and nothing else. */
+function requireRaw(path: string, { as = 'raw' }: LoadOptions): void {
+  if (as === 'raw') return;
+  throw new VmsnapError('USAGE', `--as ${as} makes a new file; ${path} would be written in place`, {
+    path,
+    hint: 'give the name of a new file, or "-"',
+  });
 }
 
 async function openStream(path: string, signal: AbortSignal | undefined): Promise<number> {
@@ -67,7 +87,7 @@ function replacementTarget(path: string, options: LoadOptions): LoadTarget {
   const { force = false, mode, owner } = options;
   const file = ReplacementFile.open(path, { what: 'target', force, mode: mode ?? DEFAULT_MODE, owner });
   return {
-    sink: { kind: 'file', fd: file.fd, path, overwrite: false, punch: false },
+    sink: { kind: 'file', fd: file.fd, path, overwrite: false, punch: true },
     inPlace: false,
     resize: (sizeBytes) => withSystemErrors('resize', path, () => ftruncateSync(file.fd, sizeBytes)),
     finish: () => file.publish(),
@@ -76,6 +96,7 @@ function replacementTarget(path: string, options: LoadOptions): LoadTarget {
 }
 
 async function inPlaceTarget(path: string, stats: Stats | undefined, options: LoadOptions): Promise<LoadTarget> {
+  requireRaw(path, options);
   if (stats !== undefined && !options.inPlace && !options.force) {
     throw new VmsnapError('EXISTS', `the target ${path} exists already and can only be written where it stands`, {
       path,

@@ -1,16 +1,22 @@
 /** Options and results of the public functions. Sizes are bytes, times seconds; unknown is undefined. */
+import type { MachineLayout } from '../formats/machineLayout.js';
+import type { KnownPages, MemoryFact, MemoryFormat } from '../formats/memoryFile.js';
 import type { CodecName } from '../formats/vmsnap/layout.js';
 import type { PageCounts } from '../formats/vmsnap/manifest.js';
+import type { DsaCounters } from '../native/binding.js';
+import type { DsaDevice } from './dsaDevice.js';
 
-export type { CodecName, PageCounts };
+export type { CodecName, KnownPages, MemoryFact, MemoryFormat, PageCounts };
 
-export type DetectorName = 'auto' | 'avx2' | 'neon' | 'scalar';
-export type LayoutName = 'flat' | 'pc-q35' | 'pc-i440fx' | 'firecracker-x86';
+export type DetectorName = 'auto' | 'dsa' | 'dsa-emulated' | 'avx2' | 'neon' | 'scalar';
+/** What a load writes: the regions end to end, an ELF core, or a LiME file. */
+export type TargetFormat = 'raw' | 'elf' | 'lime';
+export type LayoutName = MachineLayout;
 
 /** How far a long operation is. */
 export interface Progress {
-  readonly phase: 'save' | 'load' | 'verify';
-  /** Bytes of memory (save, load) or of the image (verify) that are done. */
+  readonly phase: 'save' | 'load' | 'verify' | 'compare' | 'estimate';
+  /** Bytes of memory, or of the image in a verify, that are done. */
   readonly doneBytes: number;
   /** Undefined for a stream of unknown length. */
   readonly totalBytes: number | undefined;
@@ -49,7 +55,38 @@ export interface RegionOption {
   readonly fileOffset?: number | undefined;
 }
 
-export interface SaveOptions extends CommonOptions {
+/** A memory file of another tool, told by its content or named by the caller. */
+export interface RecognisedSource {
+  readonly path: string;
+  readonly format: MemoryFormat;
+  /** For people, with an article: "a QEMU migration stream". */
+  readonly title: string;
+  /** As the format counts. */
+  readonly version: string | undefined;
+}
+
+/** How a source that is no image is to be understood. */
+export interface SourceOptions {
+  /**
+   * `auto` (default): its content tells. `raw`: bytes of memory, whatever they look like. Else it must be of this format.
+   * `firecracker` and `cloud-hypervisor` have no magic of their own.
+   */
+  readonly format?: 'auto' | 'raw' | MemoryFormat | undefined;
+  /** Of a Firecracker snapshot: its state file, which becomes an attachment. The source is its memory file then. */
+  readonly vmstate?: string | undefined;
+  /** Of a Firecracker diff snapshot: the full memory file below it. The source is the diff then. */
+  readonly diffBase?: string | undefined;
+  /** An open pipe to read the memory from; SOURCE is then undefined. `name` stands in messages. It is left open. */
+  readonly stream?: { readonly fd: number; readonly name: string } | undefined;
+  /** Of raw memory only. */
+  readonly regions?: readonly RegionOption[] | undefined;
+  readonly layout?: LayoutName | undefined;
+  /** Called before the memory is read where it is in the file of another tool. */
+  readonly onRecognised?: ((source: RecognisedSource) => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface SaveOptions extends CommonOptions, BaseDirOptions, SourceOptions {
   readonly codec?: CodecName | undefined;
   /** zstd -100 to 22, zlib 1 to 9; default 1. */
   readonly level?: number | undefined;
@@ -59,9 +96,15 @@ export interface SaveOptions extends CommonOptions {
   readonly segmentSize?: number | undefined;
   /** Unit of random access; power of two, 4 KiB to 4 MiB; default 256 KiB. */
   readonly chunkSize?: number | undefined;
+  /** What tells zero pages from others; never changes the image. Default: `auto`. */
   readonly detector?: DetectorName | undefined;
-  readonly regions?: readonly RegionOption[] | undefined;
-  readonly layout?: LayoutName | undefined;
+  readonly dsa?: DsaOptions | undefined;
+  /**
+   * 0 to 100, to analyse throughput: this share of the zero pages is stored as if it were data, spread evenly by page
+   * number. Segments that are holes of the source altogether are left out all the same. The memory that the image holds
+   * is not changed. Default 0.
+   */
+  readonly normalPageRatio?: number | undefined;
   /** The machine's name and uuid, for inspect and backup. */
   readonly name?: string | undefined;
   readonly uuid?: string | undefined;
@@ -71,6 +114,68 @@ export interface SaveOptions extends CommonOptions {
   readonly frozen?: boolean | undefined;
   /** Replace an existing image. */
   readonly force?: boolean | undefined;
+  /**
+   * Store only what differs from this image. Sizes and regions that are not given are taken from it. The new image needs it,
+   * under the same file name, whenever its memory is read.
+   */
+  readonly base?: string | undefined;
+  /** Stands in the image as its time of creation, to the second; default: SOURCE_DATE_EPOCH, else the clock. */
+  readonly createdAt?: Date | undefined;
+  /** Asked once the image is whole and before it gets its name: if it rejects, the save fails and leaves nothing. */
+  readonly confirm?: (() => Promise<void>) | undefined;
+}
+
+/** For the detectors `dsa` and `dsa-emulated`, and for `auto` where it takes a device. */
+export interface DsaOptions {
+  /** Work queues ("/dev/dsa/wq0.0"); default: all that can be used. */
+  readonly nodes?: readonly string[] | undefined;
+  /** Pages in one batch, 1 to 65536, lowered to what a queue takes; default 128. */
+  readonly batchPages?: number | undefined;
+  /** Descriptors in flight in one queue, 1 to 65536; default and upper limit: the entries of the queue. */
+  readonly depth?: number | undefined;
+  /** The CPU looks at every page that the device has answered for; a wrong answer is a warning, never a wrong image. */
+  readonly selfCheck?: boolean | undefined;
+  /** A device that is open already (`openDsa`), instead of one that is opened for this save. */
+  readonly device?: DsaDevice | undefined;
+}
+
+/** What a DSA device did in a save. With a device that several saves use at once, counters and times are of all. */
+export interface DsaRun {
+  /** A device in software: no figure here says how fast a real one is. */
+  readonly emulated: boolean;
+  readonly queues: readonly DsaQueueRun[];
+  readonly times: {
+    /** CPU time of the workers for submitting, and of the thread that takes what is completed. */
+    readonly submissionCpuSeconds: number;
+    readonly completionCpuSeconds: number;
+    /** CPU time for making pages reachable. */
+    readonly reachableCpuSeconds: number;
+    /** Time that workers waited for answers. */
+    readonly waitingSeconds: number;
+    /** CPU time of the emulated device, which a real one would not take. */
+    readonly emulatorCpuSeconds: number | undefined;
+  };
+  /** Pages that the device called zero; they were not read, unless by the self-check. */
+  readonly pagesZero: number;
+  /** Pages outside of holes that the CPU decided because there was no answer. */
+  readonly pagesCheckedByCpu: number;
+  /** Answers that the CPU checked again. */
+  readonly selfCheck: { readonly pages: number; readonly wrong: number } | undefined;
+}
+
+export interface DsaQueueRun {
+  readonly node: string;
+  readonly numaNode: number;
+  /** How descriptors reach it; `none`: it was not used, and `reason` says why. */
+  readonly way: 'none' | 'enqcmd' | 'movdir64b' | 'write-batch' | 'write-single';
+  readonly batches: boolean;
+  /** Entries that were used of it, and pages in a batch. */
+  readonly depth: number;
+  readonly batchPages: number;
+  /** Set aside when the save ended. */
+  readonly sick: boolean;
+  readonly reason: string;
+  readonly counters: DsaCounters;
 }
 
 export interface AttachmentOption {
@@ -82,11 +187,14 @@ export interface SaveResult {
   readonly image: string;
   /** 32 hex digits: names this image among all (SPEC.md, "Identity"). */
   readonly identity: string;
+  /** `raw`, `stream`, `gzip` or the format of another tool's file, and the file's name without a folder. */
+  readonly source: { readonly kind: string; readonly name: string | undefined };
   readonly memoryBytes: number;
   readonly imageBytes: number;
   readonly pages: PageCounts;
   readonly pageSize: number;
-  readonly regions: readonly { name: string; gpa: number; sizeBytes: number }[];
+  /** `gpa` undefined: the source does not tell the guest-physical address. */
+  readonly regions: readonly { name: string; gpa: number | undefined; sizeBytes: number }[];
   readonly chunks: { readonly count: number; readonly stored: number; readonly raw: number };
   /** 32 hex digits (SPEC.md, "Memory digest"). */
   readonly digest: string;
@@ -95,9 +203,17 @@ export interface SaveResult {
   /** Whether somebody could have written the source while it was read. */
   readonly sourceMayHaveChanged: boolean;
   readonly attachments: number;
+  /** Of a differential image: what it needs, and how many images that is in all. */
+  readonly base: { readonly path: string; readonly identity: string; readonly chainLength: number } | undefined;
   /** Facts of this run; never part of the image. */
   readonly run: {
+    /** `dsa-emulated` is said wherever a device in software was used. */
     readonly detector: string;
+    /** Why this one. */
+    readonly detectorReason: string;
+    /** Whether this machine has a DSA driver; undefined: nobody looked. */
+    readonly dsaPresent: boolean | undefined;
+    readonly dsa: DsaRun | undefined;
     readonly threads: number;
     readonly durationSeconds: number;
     /** Bytes read from the source; holes are not read. */
@@ -108,7 +224,14 @@ export interface SaveResult {
   readonly warnings: readonly Warning[];
 }
 
-export interface LoadOptions extends CommonOptions {
+export interface BaseDirOptions {
+  /** Folders in which the base of a differential image is sought if it is not beside the image. */
+  readonly baseDirs?: readonly string[] | undefined;
+}
+
+export interface LoadOptions extends CommonOptions, BaseDirOptions {
+  /** Format of the target; default `raw`. The others are for new files and streams, and leave out regions of unknown address. */
+  readonly as?: TargetFormat | undefined;
   /** Only this region. */
   readonly region?: string | undefined;
   /** Only this part of the memory, or of `region` if given. */
@@ -124,23 +247,57 @@ export interface LoadOptions extends CommonOptions {
 
 export interface LoadResult {
   readonly target: string;
+  readonly format: TargetFormat;
+  /** Headers of the format not counted. */
   readonly memoryBytes: number;
   readonly dataBytes: number;
+  /** Pages whose contents the image does not know (excluded or unplugged): they are zero in the target. */
+  readonly absentPages: number;
+  /** Bytes read of the image and its bases. */
   readonly imageBytes: number;
+  /** The files that a differential image was put together with, nearest first. */
+  readonly bases: readonly string[];
   readonly digest: string;
-  /** What the digest proved: all memory, one whole region, or the whole leaves of a range. */
+  /** What the digests proved: all memory, each region that was wanted, or the whole leaves of a range. */
   readonly proven: 'memory' | 'region' | 'leaves';
   readonly run: { readonly threads: number; readonly durationSeconds: number; readonly inPlace: boolean };
   readonly warnings: readonly Warning[];
 }
 
-export interface VerifyOptions extends CommonOptions {
-  /** Check headers, manifests, index and tables, but read no payload. */
-  readonly structureOnly?: boolean | undefined;
+export type RestoreDrillOptions = CommonOptions & BaseDirOptions;
+
+/** What a load that wrote nothing brought back and proved. */
+export interface RestoreDrillResult extends Pick<LoadResult, 'memoryBytes' | 'dataBytes' | 'imageBytes' | 'bases'> {
+  readonly image: string;
+  /** Of the memory; it was checked. */
+  readonly digest: string;
+  readonly proven: LoadResult['proven'];
+  readonly run: { readonly threads: number; readonly durationSeconds: number };
+  readonly warnings: readonly Warning[];
 }
 
-/** One damaged place of an image. */
+export interface FlattenOptions extends CommonOptions, BaseDirOptions {
+  /** Default: as in the image. */
+  readonly codec?: CodecName | undefined;
+  readonly level?: number | undefined;
+  /** Replace an existing file. */
+  readonly force?: boolean | undefined;
+}
+
+export interface VerifyOptions extends CommonOptions, BaseDirOptions {
+  /** Check headers, manifests, index and tables, but read no payload. */
+  readonly structureOnly?: boolean | undefined;
+  /**
+   * Results of calls before with the same options, filled by each call: a file that several images need is then read once
+   * for itself. Give the bases before the images that need them.
+   */
+  readonly known?: Map<string, VerifyResult> | undefined;
+}
+
+/** One damaged place of an image, or of a base of it. */
 export interface Finding {
+  /** The file that is damaged. */
+  readonly path: string;
   /** header, manifest, record, tables, chunk, padding, index, end, footer, digest */
   readonly structure: string;
   readonly offset: number;
@@ -157,6 +314,13 @@ export interface VerifyResult {
   /** At most 1,000; `findingCount` has the true number. */
   readonly findings: readonly Finding[];
   readonly findingCount: number;
+  /** The images below a differential one, nearest first; `findings` and counts have theirs too. */
+  readonly bases: readonly {
+    readonly path: string;
+    readonly identity: string;
+    readonly intact: boolean;
+    readonly findingCount: number;
+  }[];
   readonly imageBytes: number;
   readonly identity: string | undefined;
   readonly digest: string | undefined;
@@ -164,8 +328,42 @@ export interface VerifyResult {
   readonly run: { readonly threads: number; readonly durationSeconds: number };
 }
 
-export interface InspectOptions {
+export interface InspectOptions extends BaseDirOptions {
   readonly signal?: AbortSignal | undefined;
+}
+
+export interface InspectMemoryOptions extends Pick<SourceOptions, 'format' | 'vmstate' | 'diffBase'> {
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** What the memory file of another tool says of itself; nothing of the memory is read. */
+export interface MemoryFileReport {
+  readonly path: string;
+  readonly format: MemoryFormat;
+  /** For people, with an article: "a QEMU migration stream". */
+  readonly title: string;
+  /** As the format counts. */
+  readonly version: string | undefined;
+  /** Of all files that belong to it. */
+  readonly fileBytes: number;
+  /** Bytes on disk (sparse or compressed file systems). */
+  readonly allocatedBytes: number;
+  readonly machine: { readonly name: string | undefined; readonly uuid: string | undefined };
+  /** What else the format knows, in the order in which it is worth reading. */
+  readonly facts: readonly MemoryFact[];
+  readonly memory: {
+    readonly sizeBytes: number;
+    readonly pageSize: number;
+    readonly regions: readonly {
+      readonly name: string;
+      /** Undefined: not known. */
+      readonly gpa: number | undefined;
+      readonly sizeBytes: number;
+    }[];
+    readonly pages: KnownPages;
+  };
+  /** What a save would attach. */
+  readonly attachments: readonly { readonly name: string; readonly sizeBytes: number }[];
 }
 
 /** One cell of the heat bar: an equal share of the machine's memory, regions end to end. */
@@ -173,8 +371,33 @@ export interface HeatCell {
   readonly pages: number;
   readonly dataPages: number;
   readonly uniformPages: number;
+  readonly absentPages: number;
   /** Stored bytes of the records that lie in the cell. */
   readonly storedBytes: number;
+}
+
+/** A differential image and the images below it, as far as they were found, and what bringing back its memory would read. */
+export interface ChainReport {
+  /** False: a base is missing or is not what it should be, and the memory cannot be brought back. */
+  readonly complete: boolean;
+  /** Why it is not complete. */
+  readonly problem:
+    | {
+        readonly code: string;
+        readonly path: string | undefined;
+        readonly message: string;
+        readonly hint: string | undefined;
+      }
+    | undefined;
+  /** The image itself first. */
+  readonly images: readonly {
+    readonly path: string;
+    readonly identity: string;
+    readonly fileBytes: number;
+    /** Chunks and bytes to read, at most; undefined if the chain is not complete. */
+    readonly restoreChunks: number | undefined;
+    readonly restoreBytes: number | undefined;
+  }[];
 }
 
 /** What `inspect` can tell from header, manifests and index alone; nothing of the memory is read. */
@@ -201,6 +424,10 @@ export interface InspectReport {
     readonly alignmentBytes: number;
   };
   readonly identity: string | undefined;
+  /** What a differential image names as its base. */
+  readonly base: { readonly identity: string; readonly fileName: string } | undefined;
+  /** Undefined where the image is a stream or not complete, and in a report of an open image. */
+  readonly chain: ChainReport | undefined;
   readonly tool: string;
   readonly createdAt: string;
   readonly machine: { readonly name: string | undefined; readonly uuid: string | undefined };
@@ -241,12 +468,14 @@ export interface InspectReport {
 
 export interface InspectRegion {
   readonly name: string;
-  readonly gpa: number;
+  /** Undefined where the guest-physical address is not known. */
+  readonly gpa: number | undefined;
   readonly sizeBytes: number | undefined;
   /** Region digest: the sum of SPEC.md, "Memory digest". */
   readonly sum: string | undefined;
   readonly dataPages: number | undefined;
   readonly uniformPages: number | undefined;
+  readonly absentPages: number | undefined;
   readonly storedBytes: number | undefined;
 }
 
@@ -274,4 +503,144 @@ export interface ChunkInfo {
 export interface ExtractOptions {
   readonly force?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
+}
+
+export interface CompareOptions extends CommonOptions, BaseDirOptions, Pick<SourceOptions, 'format' | 'onRecognised'> {
+  /** Only this region. */
+  readonly region?: string | undefined;
+  /** Only this part of A's memory, or of `region` if given; rounded out to whole pages. */
+  readonly range?: { readonly offset: number; readonly length: number } | undefined;
+  /** Cells of the heat bar, 1 to 4096; default 64. */
+  readonly heatCells?: number | undefined;
+}
+
+/** From A to B. Zero pages that became data are `was-zero`, data pages that became zero `became-zero`. */
+export type MemoryChange = 'changed' | 'became-zero' | 'was-zero' | 'only-in-a' | 'only-in-b';
+
+/** What is compared with what. */
+export interface CompareSide {
+  readonly path: string;
+  readonly kind: 'image' | 'memory';
+  /** Of memory: `raw`, or what its file is. */
+  readonly format: string | undefined;
+  readonly memoryBytes: number;
+  /** Of an image. */
+  readonly identity: string | undefined;
+  /** The files that a differential image was put together with, nearest first. */
+  readonly bases: readonly string[];
+  /** Pages, of those that were compared, whose contents this side does not know: they count as zero. */
+  readonly absentPages: number;
+}
+
+/** Numbers of pages. */
+export interface ComparePages {
+  /** Those that are zero on both sides included. */
+  readonly same: number;
+  readonly bothZero: number;
+  readonly changed: number;
+  readonly becameZero: number;
+  readonly wasZero: number;
+}
+
+export interface CompareRegion {
+  readonly name: string;
+  /** Undefined where the guest-physical address is not known. */
+  readonly gpa: number | undefined;
+  /** Undefined where a side has no such region. */
+  readonly sizeBytesA: number | undefined;
+  readonly sizeBytesB: number | undefined;
+  /** Of what both sides have. */
+  readonly pages: ComparePages;
+  /** Bytes that only one side has. */
+  readonly onlyInABytes: number;
+  readonly onlyInBBytes: number;
+}
+
+/** A run of pages of one change in one region. */
+export interface Difference {
+  readonly region: string;
+  /** Offset in the region. */
+  readonly offset: number;
+  readonly length: number;
+  readonly change: MemoryChange;
+}
+
+/** One cell of the heat bar of a comparison: an equal share of the memory. */
+export interface CompareCounts {
+  readonly pages: number;
+  readonly differentPages: number;
+}
+
+export interface CompareResult {
+  readonly a: CompareSide;
+  readonly b: CompareSide;
+  readonly equal: boolean;
+  /** Bytes of what is counted as one page: the smaller page of the two sides. */
+  readonly pageSize: number;
+  /** Bytes that both sides have. */
+  readonly comparedBytes: number;
+  readonly pages: ComparePages;
+  /** Bytes that only one side has. */
+  readonly onlyInABytes: number;
+  readonly onlyInBBytes: number;
+  readonly regions: readonly CompareRegion[];
+  /** What differs, in the order of the memory: the first 65,536 ranges at most. */
+  readonly ranges: readonly Difference[];
+  /** There are more ranges than `ranges` holds. */
+  readonly rangesCut: boolean;
+  readonly heat: readonly CompareCounts[];
+  readonly run: { readonly threads: number; readonly durationSeconds: number };
+}
+
+export interface EstimateOptions
+  extends CommonOptions,
+    SourceOptions,
+    Pick<
+      SaveOptions,
+      'codec' | 'level' | 'pageSize' | 'segmentSize' | 'chunkSize' | 'detector' | 'name' | 'uuid' | 'labels'
+    > {
+  /** Look at everything instead of a sample. */
+  readonly full?: boolean | undefined;
+  /** Memory that the sample takes; default 256 MiB, at least 16 pieces of 1 MiB or of a chunk. A source of no more is looked at in full. */
+  readonly sampleBytes?: number | undefined;
+  /** A folder whose file system is asked for its free space. */
+  readonly target?: string | undefined;
+}
+
+export interface EstimateTarget {
+  readonly folder: string;
+  /** Undefined where the file system does not say. */
+  readonly freeBytes: number | undefined;
+  /** yes: even the upper bound fits. likely: the likely size does. unlikely: the lower bound does. no: not even that. */
+  readonly fits: 'yes' | 'likely' | 'unlikely' | 'no' | 'unknown';
+}
+
+export interface EstimateResult {
+  readonly memoryBytes: number;
+  readonly pageSize: number;
+  /** Of a sample, what there is likely to be. */
+  readonly pages: PageCounts;
+  /** What the image would take: the real size is between `low` and `high` with `confidence`. */
+  readonly imageBytes: { readonly low: number; readonly likely: number; readonly high: number };
+  /** 0.95; 1 if everything was looked at. */
+  readonly confidence: number;
+  /** Rough: from the rates that were measured, and for a target as fast as memory. */
+  readonly seconds: number;
+  readonly codec: CodecName;
+  readonly level: number | undefined;
+  readonly sample: {
+    /** Everything was looked at. */
+    readonly full: boolean;
+    readonly pieces: number;
+    /** Bytes of memory that were looked at, of those that are no holes. */
+    readonly bytes: number;
+    readonly ofBytes: number;
+  };
+  readonly target: EstimateTarget | undefined;
+  readonly run: {
+    readonly detector: string;
+    readonly threads: number;
+    readonly durationSeconds: number;
+    readonly readBytes: number;
+  };
 }

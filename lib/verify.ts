@@ -3,7 +3,11 @@
  *
  * The walk covers what a load does not need (attachments, index blocks, order, padding); each segment record is decoded as a
  * load would and held against its index entry. Damage does not stop it: in a file it goes on behind the damaged place.
+ *
+ * Of a differential image, every base is walked first, each byte of it once; what a base has of its own bases is not put
+ * together for it. Then the image itself is, with all of them, so that its whole memory is proven by its digest.
  */
+import { fstatSync } from 'node:fs';
 import { corrupt } from '../formats/vmsnap/corrupt.js';
 import type { ImageTail } from '../formats/vmsnap/imageFile.js';
 import { readIndexBlock } from '../formats/vmsnap/imageFile.js';
@@ -19,6 +23,7 @@ import { imageGeometry } from '../formats/vmsnap/manifest.js';
 import { sumHex, sumRegions } from '../formats/vmsnap/memoryDigest.js';
 import { type PlainError, VmsnapError } from '../native/errors.js';
 import { abortReason, linkSignal } from './abort.js';
+import { closeImages, type OpenedImage, openBases } from './chain.js';
 import { type ImageInput, openImageInput, readInputTail, recordsEnd } from './imageInput.js';
 import { checkThreads } from './options.js';
 import {
@@ -39,13 +44,14 @@ import {
 import { runJobs } from './pipeline/workerPool.js';
 import { reportProgress } from './progress.js';
 import { createReadJobs, regionSizes } from './readJobs.js';
-import type { Finding, VerifyOptions, VerifyResult } from './types.js';
+import type { Finding, Progress, VerifyOptions, VerifyResult } from './types.js';
 import { walkedTail } from './walkedTail.js';
 
 /**
- * Checks an image.
+ * Checks an image, and the bases that it needs.
  * @param image the image file, or `-` for standard input.
- * @returns what was found; damage is a result and no exception. @throws NOT_FOUND, PERMISSION, IO, UNSUPPORTED, USAGE.
+ * @returns what was found; damage is a result and no exception. @throws NOT_FOUND, PERMISSION, IO, UNSUPPORTED, USAGE, and
+ * BASE_MISMATCH if a base cannot be found.
  */
 export async function verify(image: string, options: VerifyOptions = {}): Promise<VerifyResult> {
   const threads = checkThreads(options.threads);
@@ -58,12 +64,100 @@ export async function verify(image: string, options: VerifyOptions = {}): Promis
     if (!(error instanceof VmsnapError) || error.code !== 'CORRUPT') throw error;
     return headlessResult(image, error, started);
   }
+  let bases: readonly OpenedImage[] = [];
   try {
-    return await new Verify(image, input, threads, options, started).run();
+    bases = await openBases(input, options.baseDirs, options.signal);
+    return await verifyChain(image, input, bases, threads, options, started);
   } catch (error) {
     throw abortReason(error, options.signal);
   } finally {
+    closeImages(bases);
     input.close();
+  }
+}
+
+async function verifyChain(
+  image: string,
+  input: ImageInput,
+  bases: readonly OpenedImage[],
+  threads: number,
+  options: VerifyOptions,
+  started: number,
+): Promise<VerifyResult> {
+  const progress = new ChainProgress([input, ...bases.map((base) => base.input)], options, started);
+  const below: VerifyResult[] = [];
+  for (const base of [...bases].reverse()) {
+    const { path } = base.input;
+    const key = knownKey(base.input, base.tail.footer.identity);
+    const verified =
+      options.known?.get(key) ??
+      (await new Verify(path, base.input, undefined, threads, progress.optionsFor(base.input)).run());
+    options.known?.set(key, verified);
+    below.unshift(verified);
+  }
+  // Memory that lies in a damaged base cannot be put together; the base's own findings say where it is.
+  const sound = below.every((result) => result.intact) && options.structureOnly !== true;
+  const own = await new Verify(image, input, sound ? bases : undefined, threads, progress.optionsFor(input)).run();
+  if (own.identity !== undefined) options.known?.set(knownKey(input, own.identity), own);
+  const all = [own, ...below];
+  const sum = (value: (result: VerifyResult) => number) => all.reduce((total, result) => total + value(result), 0);
+  return {
+    ...own,
+    intact: all.every((result) => result.intact),
+    findings: all.flatMap((result) => result.findings).slice(0, FINDINGS_MAX),
+    findingCount: sum((result) => result.findingCount),
+    bases: below.map((result) => ({
+      path: result.image,
+      identity: result.identity!,
+      intact: result.intact,
+      findingCount: result.findingCount,
+    })),
+    checked: {
+      records: sum((result) => result.checked.records),
+      chunks: sum((result) => result.checked.chunks),
+      memoryBytes: own.checked.memoryBytes,
+    },
+    run: { threads, durationSeconds: (performance.now() - started) / 1000 },
+  };
+}
+
+/** The open file, whatever its name: one of the same name and identity may be another copy. */
+function knownKey({ fd }: ImageInput, identity: string): string {
+  const { dev, ino, size, mtimeNs } = fstatSync(fd, { bigint: true });
+  return [identity, dev, ino, size, mtimeNs].join(':');
+}
+
+/** Makes of the progress on each file one on all of them. */
+class ChainProgress {
+  readonly #options: VerifyOptions;
+  readonly #started: number;
+  readonly #totalBytes: number | undefined;
+  #doneBytes = 0;
+
+  constructor(inputs: readonly ImageInput[], options: VerifyOptions, started: number) {
+    this.#options = options;
+    this.#started = started;
+    this.#totalBytes = inputs.reduce<number | undefined>(
+      (sum, { fileBytes }) => (sum === undefined || fileBytes === undefined ? undefined : sum + fileBytes),
+      0,
+    );
+  }
+
+  /** For the file that comes next. */
+  optionsFor({ fileBytes }: ImageInput): VerifyOptions {
+    const { onProgress } = this.#options;
+    const before = this.#doneBytes;
+    this.#doneBytes += fileBytes ?? 0;
+    if (onProgress === undefined) return this.#options;
+    const report = (state: Progress) =>
+      onProgress({
+        ...state,
+        doneBytes: before + state.doneBytes,
+        imageBytes: before + state.imageBytes,
+        totalBytes: this.#totalBytes,
+        elapsedSeconds: (performance.now() - this.#started) / 1000,
+      });
+    return { ...this.#options, onProgress: report };
   }
 }
 
@@ -72,8 +166,9 @@ function headlessResult(image: string, error: VmsnapError, started: number): Ver
   return {
     image,
     intact: false,
-    findings: [{ structure: 'header', offset: error.offset ?? 0, message: error.message }],
+    findings: [{ path: image, structure: 'header', offset: error.offset ?? 0, message: error.message }],
     findingCount: 1,
+    bases: [],
     imageBytes: 0,
     identity: undefined,
     digest: undefined,
@@ -85,18 +180,26 @@ function headlessResult(image: string, error: VmsnapError, started: number): Ver
 class Verify {
   readonly #image: string;
   readonly #input: ImageInput;
+  readonly #bases: readonly OpenedImage[] | undefined;
   readonly #options: VerifyOptions;
-  readonly #started: number;
+  readonly #started = performance.now();
   readonly #threads: number;
   readonly #control: SharedControl;
   readonly #findings: Finding[] = [];
   #findingCount = 0;
 
-  constructor(image: string, input: ImageInput, threads: number, options: VerifyOptions, started: number) {
+  /** `bases` undefined: what they hold is not wanted. */
+  constructor(
+    image: string,
+    input: ImageInput,
+    bases: readonly OpenedImage[] | undefined,
+    threads: number,
+    options: VerifyOptions,
+  ) {
     this.#image = image;
     this.#input = input;
+    this.#bases = bases;
     this.#options = options;
-    this.#started = started;
     this.#threads = threads;
     this.#control = createControl(threads);
   }
@@ -130,7 +233,7 @@ class Verify {
   }
 
   #jobs(tail: ImageTail | undefined): ReadJob[] {
-    return createReadJobs(this.#input, tail, this.#control, this.#threads, {
+    return createReadJobs(this.#input, tail, this.#bases, this.#control, this.#threads, {
       order: 'walk',
       selection: regionSizes(this.#input, tail).map((size) => ({ from: 0, to: size, targetOffset: 0 })),
       sink: { kind: 'none' },
@@ -158,7 +261,8 @@ class Verify {
   #note(structure: string, error: PlainError, place: Partial<Finding> = {}): void {
     this.#findingCount++;
     if (this.#findings.length >= FINDINGS_MAX) return;
-    this.#findings.push({ structure, offset: error.offset ?? 0, message: error.message, ...place });
+    const path = error.path ?? this.#image;
+    this.#findings.push({ path, structure, offset: error.offset ?? 0, message: error.message, ...place });
   }
 
   /** The tail that the walk met must be sound; in a file it is the one that was read from the end. */
@@ -186,7 +290,8 @@ class Verify {
     this.#checkIndex(tail, results);
     this.#checkAttachments(tail, results);
     if (this.#findingCount === 0) this.#checkTotals(tail, results);
-    if (!this.#options.structureOnly && this.#findingCount === 0) this.#checkDigest(tail, results);
+    const isWhole = this.#input.head.start.base === undefined || this.#bases !== undefined;
+    if (isWhole && !this.#options.structureOnly && this.#findingCount === 0) this.#checkDigest(tail, results);
   }
 
   #checkIndex(tail: ImageTail, results: readonly ReadWorkerResult[]): void {
@@ -216,10 +321,15 @@ class Verify {
   #checkTotals(tail: ImageTail, results: readonly ReadWorkerResult[]): void {
     const sum = (key: keyof SegmentTotals) => results.reduce((total, { totals }) => total + totals[key], 0);
     const { pages, chunks } = tail.end;
+    // Without a base, pages without a record are zero; with one, they are the same as its own.
+    const { base } = this.#input.head.start;
+    const spread = base === undefined ? pages.sameAsBase === 0 : pages.zero === sum('zeroPages');
     const right =
       pages.data === sum('dataPages') &&
       pages.uniform === sum('uniformPages') &&
-      pages.reference + pages.sameAsBase + pages.absent === 0 &&
+      pages.absent === sum('absentPages') &&
+      pages.reference === 0 &&
+      spread &&
       chunks.count === sum('chunks') &&
       chunks.stored === sum('storedBytes') &&
       chunks.raw === sum('rawChunks');
@@ -295,6 +405,7 @@ class Verify {
     return {
       image: this.#image,
       intact: this.#findingCount === 0,
+      bases: [],
       findings: this.#findings.sort((a, b) => a.offset - b.offset),
       findingCount: this.#findingCount,
       imageBytes: this.#input.fileBytes ?? tail?.footer.fileBytes ?? 0,

@@ -1,5 +1,5 @@
 /** Options that several commands share, and how they reach the library. */
-import type { CommonOptions, Warning } from '../../lib/index.js';
+import type { CommonOptions, SourceOptions, Warning } from '../../lib/index.js';
 import type { CommandContext, OptionSpec } from '../command.js';
 import { progressLine } from '../output/progressLine.js';
 
@@ -10,6 +10,57 @@ export const THREADS_OPTION: OptionSpec = {
 };
 export const QUIET_OPTION: OptionSpec = { name: 'quiet', kind: 'flag', text: 'say nothing unless something is wrong' };
 export const JSON_OPTION: OptionSpec = { name: 'json', kind: 'flag', text: 'one JSON object instead of text' };
+
+export const BASE_DIR_OPTION: OptionSpec = {
+  name: 'base-dir',
+  kind: 'list',
+  text: 'FOLDER; look for bases here too, repeatable',
+};
+
+const FORMATS = [
+  'auto',
+  'raw',
+  'qemu-stream',
+  'qemu-mapped-ram',
+  'libvirt-save',
+  'elf-core',
+  'kdump',
+  'lime',
+  'avml',
+  'firecracker',
+  'cloud-hypervisor',
+];
+
+export const FORMAT_OPTION: OptionSpec = {
+  name: 'format',
+  kind: 'value',
+  text: 'auto (default: by content), raw, qemu-stream, kdump ...',
+  choices: FORMATS,
+};
+
+/** The files that belong to the memory file of a Firecracker snapshot. */
+export const FIRECRACKER_OPTIONS: readonly OptionSpec[] = [
+  { name: 'vmstate', kind: 'value', text: 'FILE; of a Firecracker snapshot: its state, attached' },
+  { name: 'diff-base', kind: 'value', text: 'FILE; of a Firecracker diff: the full memory below it' },
+];
+
+/** What a source is, and where it is told to people at a terminal. */
+export function sourceOptions({ args, talk }: CommandContext): SourceOptions {
+  return {
+    // The words were checked against the list above.
+    format: args.value('format') as SourceOptions['format'],
+    onRecognised: ({ path, title, version }) => {
+      const which = version === undefined ? title : `${title}, version ${version}`;
+      talk.note(`${path} is ${which}`);
+    },
+  };
+}
+
+/** The same with the options of Firecracker snapshots. */
+export function snapshotOptions(context: CommandContext): SourceOptions {
+  const { args } = context;
+  return { ...sourceOptions(context), vmstate: args.value('vmstate'), diffBase: args.value('diff-base') };
+}
 
 const THREADS_MAX = 1024;
 
@@ -34,6 +85,12 @@ const EXIT_WARNINGS = 3;
 
 export function exitCodeFor(warnings: readonly Warning[]): number {
   return warnings.length > 0 ? EXIT_WARNINGS : EXIT_OK;
+}
+
+/** Of several results: the first failure, else a warning if there is one. */
+export function exitCodeOfAll(codes: readonly number[]): number {
+  const failure = codes.find((code) => code !== EXIT_OK && code !== EXIT_WARNINGS);
+  return failure ?? (codes.includes(EXIT_WARNINGS) ? EXIT_WARNINGS : EXIT_OK);
 }
 
 export function warningsJson(warnings: readonly Warning[]): object[] {

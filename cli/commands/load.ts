@@ -1,21 +1,33 @@
 /** `vmsnap load`: the memory in an image back into a file, a device or a pipe. */
-import type { LoadOptions, LoadResult } from '../../lib/index.js';
+import type { LoadOptions, LoadResult, TargetFormat } from '../../lib/index.js';
 import type { CommandContext, CommandSpec } from '../command.js';
 import { parseMode, parseOwner } from '../options/ownerOption.js';
 import { parseRange } from '../options/rangeOption.js';
 import { formatBytes, formatDuration } from '../output/units.js';
-import { exitCodeFor, JSON_OPTION, QUIET_OPTION, THREADS_OPTION, warningsJson, workOptions } from './commonOptions.js';
+import {
+  BASE_DIR_OPTION,
+  exitCodeFor,
+  JSON_OPTION,
+  QUIET_OPTION,
+  THREADS_OPTION,
+  warningsJson,
+  workOptions,
+} from './commonOptions.js';
+
+const FORMATS: readonly TargetFormat[] = ['raw', 'elf', 'lime'];
 
 export const loadCommand: CommandSpec = {
   name: 'load',
   summary: 'bring the memory in an image back, bit for bit',
   usage: ['load [options] IMAGE TARGET'],
   options: [
+    { name: 'as', kind: 'value', text: 'raw (default), elf (a core for gdb, crash, drgn) or lime', choices: FORMATS },
     { name: 'region', kind: 'value', text: 'NAME; only this region' },
     { name: 'range', kind: 'value', text: 'OFFSET:LENGTH; only this part of the memory, or of the region' },
     { name: 'in-place', kind: 'flag', text: 'write where TARGET stands: no temporary file, no rename' },
     THREADS_OPTION,
     { name: 'force', kind: 'flag', text: 'replace TARGET if it is there' },
+    BASE_DIR_OPTION,
     { name: 'owner', kind: 'value', text: 'USER[:GROUP] of a new TARGET, names or numbers' },
     { name: 'mode', kind: 'value', text: 'MODE; permissions of a new TARGET in octal; default 600' },
     QUIET_OPTION,
@@ -26,11 +38,13 @@ export const loadCommand: CommandSpec = {
     ['vmsnap load --in-place g.vmsnap /dev/hugepages/ram', 'into a hugetlbfs file'],
     ['ssh host cat g.vmsnap | vmsnap load - ram', 'from a pipe'],
     ['vmsnap load --range 1M:4K g.vmsnap - | xxd', 'one page'],
+    ['vmsnap load --as elf g.vmsnap g.core', 'for gdb, crash and drgn'],
   ],
   notes: [
     'IMAGE: a file or - (standard input). TARGET: a file, a block device or -',
     '(standard output); it holds the regions end to end. Exit code 0 means that the',
-    'digest of the memory was checked and is right.',
+    'digest of the memory was checked and is right. With --as elf or lime TARGET is',
+    'a new file or a pipe, and regions of unknown address are left out.',
   ],
   lastIsOutput: true,
   run: runLoad,
@@ -55,9 +69,11 @@ function loadOptions(context: CommandContext): LoadOptions {
   const mode = args.value('mode');
   return {
     ...workOptions(context),
+    as: args.value('as') as TargetFormat | undefined,
     region: args.value('region'),
     range: range === undefined ? undefined : parseRange(range),
     inPlace: args.flag('in-place'),
+    baseDirs: args.list('base-dir'),
     force: args.flag('force'),
     owner: owner === undefined ? undefined : parseOwner(owner),
     mode: mode === undefined ? undefined : parseMode(mode),
@@ -85,9 +101,12 @@ function loadJson(result: LoadResult): object {
     schema: 'vmsnap.load',
     schemaVersion: 1,
     target: result.target,
+    format: result.format,
     memoryBytes: result.memoryBytes,
     dataBytes: result.dataBytes,
+    absentPages: result.absentPages,
     imageBytes: result.imageBytes,
+    bases: [...result.bases],
     digest: result.digest,
     proven: result.proven,
     run: { threads: run.threads, durationSeconds: run.durationSeconds, inPlace: run.inPlace },

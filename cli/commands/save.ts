@@ -1,17 +1,39 @@
 /** `vmsnap save`: the memory of a VM into an image. */
-import type { CodecName, DetectorName, LayoutName, RegionOption, SaveOptions, SaveResult } from '../../lib/index.js';
+import { basename } from 'node:path';
+import type {
+  CodecName,
+  DetectorName,
+  DsaOptions,
+  DsaRun,
+  LayoutName,
+  RegionOption,
+  SaveOptions,
+  SaveResult,
+} from '../../lib/index.js';
 import type { CommandContext, CommandSpec } from '../command.js';
 import { parseKeyValues } from '../options/keyValueOption.js';
 import { parseRegion } from '../options/regionOption.js';
 import { formatBytes, formatDuration, formatRatio, formatShare } from '../output/units.js';
 import { UsageError } from '../usageError.js';
-import { exitCodeFor, JSON_OPTION, QUIET_OPTION, THREADS_OPTION, warningsJson, workOptions } from './commonOptions.js';
+import {
+  BASE_DIR_OPTION,
+  exitCodeFor,
+  FIRECRACKER_OPTIONS,
+  FORMAT_OPTION,
+  JSON_OPTION,
+  QUIET_OPTION,
+  snapshotOptions,
+  THREADS_OPTION,
+  warningsJson,
+  workOptions,
+} from './commonOptions.js';
 
-const CODECS = ['zstd', 'zlib', 'none'];
-const DETECTORS = ['auto', 'avx2', 'neon', 'scalar'];
+export const CODECS = ['zstd', 'zlib', 'none'];
+const DETECTORS = ['auto', 'dsa', 'dsa-emulated', 'avx2', 'neon', 'scalar'];
 const LAYOUTS = ['flat', 'pc-q35', 'pc-i440fx', 'firecracker-x86'];
-const LEVEL_MIN = -100;
-const LEVEL_MAX = 22;
+export const LEVEL_MIN = -100;
+export const LEVEL_MAX = 22;
+const DSA_COUNT_MAX = 65_536;
 
 export const saveCommand: CommandSpec = {
   name: 'save',
@@ -21,30 +43,41 @@ export const saveCommand: CommandSpec = {
     { name: 'codec', kind: 'value', text: 'zstd (default), zlib or none', choices: CODECS },
     { name: 'level', kind: 'value', text: 'N; zstd -100 to 22, zlib 1 to 9; default 1' },
     THREADS_OPTION,
-    { name: 'segment-size', kind: 'value', text: 'SIZE; unit of work, 1M to 64M; default 4M' },
-    { name: 'chunk-size', kind: 'value', text: 'SIZE; unit of random access, 4K to 4M; default 256K' },
-    { name: 'detector', kind: 'value', text: 'auto (default), avx2, neon or scalar', choices: DETECTORS },
+    { name: 'base', kind: 'value', text: 'IMAGE; store only what differs from it; it stays needed' },
+    BASE_DIR_OPTION,
     { name: 'region', kind: 'list', text: 'NAME=SIZE@GPA[:FILE[+OFFSET]]; memory range, repeatable' },
     { name: 'layout', kind: 'value', text: 'flat (default), pc-q35, pc-i440fx or firecracker-x86', choices: LAYOUTS },
+    FORMAT_OPTION,
+    ...FIRECRACKER_OPTIONS,
     { name: 'name', kind: 'value', text: "TEXT; the machine's name" },
     { name: 'uuid', kind: 'value', text: "UUID; the machine's uuid" },
     { name: 'label', kind: 'list', text: 'KEY=VALUE; repeatable' },
     { name: 'attach', kind: 'list', text: 'NAME=FILE; a file to keep in the image, repeatable' },
     { name: 'frozen', kind: 'flag', text: 'the VM is paused: nobody writes SOURCE' },
     { name: 'force', kind: 'flag', text: 'replace IMAGE if it is there' },
+    { name: 'segment-size', kind: 'value', text: 'SIZE; unit of work, 1M to 64M; default 4M' },
+    { name: 'chunk-size', kind: 'value', text: 'SIZE; unit of random access, 4K to 4M; default 256K' },
+    {
+      name: 'detector',
+      kind: 'value',
+      text: 'auto (default), dsa, dsa-emulated, avx2, neon or scalar',
+      choices: DETECTORS,
+    },
+    { name: 'dsa', kind: 'list', text: 'NODE, as /dev/dsa/wq0.0; a queue to use, repeatable' },
+    { name: 'batch-pages', kind: 'value', text: 'N; pages in one batch for DSA; default 128' },
+    { name: 'depth', kind: 'value', text: 'N; entries of a DSA queue to use; default all' },
+    { name: 'self-check', kind: 'flag', text: 'the CPU checks what the DSA device says' },
+    { name: 'normal-page-ratio', kind: 'value', text: 'N; percent of zero pages to store as data (analysis)' },
     QUIET_OPTION,
     JSON_OPTION,
   ],
   examples: [
     ['vmsnap save /dev/shm/guest.mem guest.vmsnap', 'a memory file'],
-    ['vmsnap save --frozen --layout pc-q35 ram g.vmsnap', 'of a paused QEMU q35'],
-    ['ssh host cat ram | vmsnap save - g.vmsnap', 'from a pipe'],
+    ['vmsnap save --base mon.vmsnap ram tue.vmsnap', 'what changed since'],
   ],
   notes: [
-    'SOURCE: a raw memory file, gzip of one, a block device or - (standard input).',
-    'IMAGE: a file or - (standard output). Sizes take K, M, G, T (binary) or are 0x',
-    'hexadecimal. Of FILE+OFFSET, a last +NUMBER is the offset; without it, a region',
-    'starts where the region before it in the same file ends.',
+    'SOURCE: raw memory (a file, compressed too, a block device, -) or a memory file',
+    'of another tool (docs/formats.md). Sizes take K, M, G, T (binary), or are 0x...',
   ],
   lastIsOutput: true,
   run: runSave,
@@ -60,6 +93,9 @@ async function runSave(context: CommandContext): Promise<number> {
   context.talk.clearProgress();
   if (args.flag('json')) await answer.json(saveJson(result));
   else if (!args.flag('quiet') && image !== '-') await answer.lines(saveSummary(result));
+  if (!args.flag('quiet') && result.run.dsaPresent === true) {
+    context.talk.note(`detector ${result.run.detector}: ${result.run.detectorReason}`);
+  }
   return exitCodeFor(result.warnings);
 }
 
@@ -78,9 +114,12 @@ function saveOptions(context: CommandContext, regions: readonly RegionOption[]):
   const { args } = context;
   return {
     ...workOptions(context),
+    ...snapshotOptions(context),
     // The words were checked against the lists above.
     codec: args.value('codec') as CodecName | undefined,
     detector: args.value('detector') as DetectorName | undefined,
+    dsa: dsaOptions(context),
+    normalPageRatio: args.integer('normal-page-ratio', 0, 100),
     layout: args.value('layout') as LayoutName | undefined,
     level: args.integer('level', LEVEL_MIN, LEVEL_MAX),
     segmentSize: args.size('segment-size'),
@@ -93,9 +132,21 @@ function saveOptions(context: CommandContext, regions: readonly RegionOption[]):
       name,
       file,
     })),
+    base: args.value('base'),
+    baseDirs: args.list('base-dir'),
     frozen: args.flag('frozen'),
     force: args.flag('force'),
   };
+}
+
+/** Undefined if none is given: the library refuses them for detectors of the CPU. */
+function dsaOptions({ args }: CommandContext): DsaOptions | undefined {
+  const nodes = args.list('dsa');
+  const batchPages = args.integer('batch-pages', 1, DSA_COUNT_MAX);
+  const depth = args.integer('depth', 1, DSA_COUNT_MAX);
+  const selfCheck = args.flag('self-check');
+  if (nodes.length === 0 && batchPages === undefined && depth === undefined && !selfCheck) return undefined;
+  return { nodes: nodes.length > 0 ? nodes : undefined, batchPages, depth, selfCheck: selfCheck || undefined };
 }
 
 function uuidOption(text: string | undefined): string | undefined {
@@ -104,17 +155,30 @@ function uuidOption(text: string | undefined): string | undefined {
 }
 
 function saveSummary(result: SaveResult): string[] {
-  const { memoryBytes, imageBytes, pages, run, codec, level } = result;
+  const { memoryBytes, imageBytes, pages, run, codec, level, base } = result;
   const total = memoryBytes / result.pageSize;
   const rate = run.durationSeconds > 0 ? `, ${formatBytes(memoryBytes / run.durationSeconds)}/s` : '';
   const codecText = level === undefined ? codec : `${codec} level ${level}`;
+  const same = base === undefined ? '' : `, ${formatShare(pages.sameAsBase, total)} same as ${base.path}`;
+  const absent = pages.absent === 0 ? '' : `, ${formatShare(pages.absent, total)} absent`;
   const threads = run.threads === 1 ? '1 thread' : `${run.threads} threads`;
-  return [
+  const lines = [
     `${result.image}: ${formatBytes(memoryBytes)} of memory in ${formatBytes(imageBytes)} ` +
       `(${formatRatio(memoryBytes / imageBytes)} times smaller), ${formatDuration(run.durationSeconds)}${rate}`,
     `pages: ${formatShare(pages.data, total)} data, ${formatShare(pages.uniform, total)} uniform, ` +
-      `${formatShare(pages.zero, total)} zero; ${codecText}, ${run.detector}, ${threads}`,
+      `${formatShare(pages.zero, total)} zero${absent}${same}; ${codecText}, ${run.detector}, ${threads}`,
   ];
+  return run.dsa === undefined ? lines : [...lines, dsaSummary(run.dsa)];
+}
+
+function dsaSummary({ queues, pagesZero, pagesCheckedByCpu, emulated }: DsaRun): string {
+  const used = queues.filter(({ way }) => way !== 'none').map(({ node, way }) => `${basename(node)} by ${way}`);
+  const note = emulated ? '; emulated, so its speed means nothing' : '';
+  return `dsa: ${used.join(', ')}; ${pagesZero} pages zero, ${pagesCheckedByCpu} left to the CPU${note}`;
+}
+
+function baseJson({ base }: SaveResult): object | null {
+  return base === undefined ? null : { path: base.path, identity: base.identity, chainLength: base.chainLength };
 }
 
 function saveJson(result: SaveResult): object {
@@ -125,19 +189,24 @@ function saveJson(result: SaveResult): object {
     schemaVersion: 1,
     image: result.image,
     identity: result.identity,
+    source: { kind: result.source.kind, name: result.source.name ?? null },
     memoryBytes: result.memoryBytes,
     imageBytes: result.imageBytes,
     pageSize: result.pageSize,
     pages: { zero, data, uniform, reference, sameAsBase, absent },
-    regions: result.regions.map(({ name, gpa, sizeBytes }) => ({ name, gpa, sizeBytes })),
+    regions: result.regions.map(({ name, gpa, sizeBytes }) => ({ name, gpa: gpa ?? null, sizeBytes })),
     chunks: { count: result.chunks.count, storedBytes: result.chunks.stored, raw: result.chunks.raw },
     digest: result.digest,
     codec: result.codec,
     level: result.level ?? null,
     sourceMayHaveChanged: result.sourceMayHaveChanged,
     attachments: result.attachments,
+    base: baseJson(result),
     run: {
       detector: run.detector,
+      detectorReason: run.detectorReason,
+      dsaPresent: run.dsaPresent ?? null,
+      dsa: run.dsa === undefined ? null : dsaJson(run.dsa),
       threads: run.threads,
       durationSeconds: run.durationSeconds,
       readBytes: run.readBytes,
@@ -145,5 +214,26 @@ function saveJson(result: SaveResult): object {
       sweptFiles: run.sweptFiles,
     },
     warnings: warningsJson(result.warnings),
+  };
+}
+
+function dsaJson({ emulated, queues, times, pagesZero, pagesCheckedByCpu, selfCheck }: DsaRun): object {
+  return {
+    emulated,
+    queues: queues.map(({ node, numaNode, way, batches, depth, batchPages, sick, reason, counters }) => ({
+      node,
+      numaNode,
+      way,
+      batches,
+      depth,
+      batchPages,
+      sick,
+      reason: reason === '' ? null : reason,
+      counters,
+    })),
+    times: { ...times, emulatorCpuSeconds: times.emulatorCpuSeconds ?? null },
+    pagesZero,
+    pagesCheckedByCpu,
+    selfCheck: selfCheck === undefined ? null : { pages: selfCheck.pages, wrong: selfCheck.wrong },
   };
 }

@@ -8,12 +8,12 @@ import { Numbers, UNKNOWN } from './numbers.js';
 import { reportJson } from './reportJson.js';
 import { reportExitCode, trustMessage } from './trust.js';
 
-const HEAD = ['REGION', 'FIRST', 'LAST', 'SIZE', 'DATA PAGES', 'UNIFORM', 'STORED', 'SUM'];
-const ALIGNS = ['left', 'right', 'right', 'right', 'right', 'right', 'right', 'left'] as const;
+const HEAD = ['REGION', 'FIRST', 'LAST', 'SIZE', 'DATA PAGES', 'UNIFORM', 'ABSENT', 'STORED', 'SUM'];
+const ALIGNS = ['left', 'right', 'right', 'right', 'right', 'right', 'right', 'right', 'left'] as const;
 
 export async function printRegions({ args, answer, talk, signal }: CommandContext, image: string): Promise<number> {
   const { inspect } = await import('../../lib/index.js');
-  const report: InspectReport = await inspect(image, { signal });
+  const report: InspectReport = await inspect(image, { signal, baseDirs: args.list('base-dir') });
   const exitCode = reportExitCode(report);
   if (exitCode !== 0) talk.damage(trustMessage(report));
   if (args.flag('json')) {
@@ -30,11 +30,12 @@ function regionRow(region: InspectRegion, numbers: Numbers): string[] {
   const { name, gpa, sizeBytes } = region;
   return [
     printable(name),
-    formatAddress(gpa),
-    sizeBytes === undefined ? UNKNOWN : formatAddress(gpa + sizeBytes - 1),
+    gpa === undefined ? UNKNOWN : formatAddress(gpa),
+    gpa === undefined || sizeBytes === undefined ? UNKNOWN : formatAddress(gpa + sizeBytes - 1),
     numbers.bytes(sizeBytes),
     numbers.count(region.dataPages),
     numbers.count(region.uniformPages),
+    numbers.count(region.absentPages),
     numbers.bytes(region.storedBytes),
     region.sum ?? UNKNOWN,
   ];

@@ -1,5 +1,5 @@
 /** The report as JSON: complete, bytes as integers, null for what is unknown (docs/scripting.md, docs/schema/inspect.json). */
-import type { HeatCell, InspectRegion, InspectReport } from '../../lib/index.js';
+import type { ChainReport, HeatCell, InspectRegion, InspectReport } from '../../lib/index.js';
 import { isStream } from './trust.js';
 
 export function reportJson(report: InspectReport): object {
@@ -29,6 +29,8 @@ export function reportJson(report: InspectReport): object {
     source: { kind: source.kind, name: source.name ?? null, mayHaveChanged: source.mayHaveChanged ?? null },
     memory: memoryJson(report.memory),
     storage: storageJson(report.storage),
+    base: report.base === undefined ? null : { identity: report.base.identity, fileName: report.base.fileName },
+    chain: report.chain === undefined ? null : chainJson(report.chain),
     attachments: report.attachments?.map(({ name, sizeBytes }) => ({ name, sizeBytes })) ?? null,
     heat: report.heat?.map(heatJson) ?? null,
     problems: report.problems.map(({ code, offset, message }) => ({ code, offset: offset ?? null, message })),
@@ -61,11 +63,12 @@ function memoryJson(memory: InspectReport['memory']): object {
 export function regionJson(region: InspectRegion): object {
   return {
     name: region.name,
-    gpa: region.gpa,
+    gpa: region.gpa ?? null,
     sizeBytes: region.sizeBytes ?? null,
     sum: region.sum ?? null,
     dataPages: region.dataPages ?? null,
     uniformPages: region.uniformPages ?? null,
+    absentPages: region.absentPages ?? null,
     storedBytes: region.storedBytes ?? null,
   };
 }
@@ -85,6 +88,23 @@ function storageJson(storage: InspectReport['storage']): object {
   };
 }
 
-function heatJson({ pages, dataPages, uniformPages, storedBytes }: HeatCell): object {
-  return { pages, dataPages, uniformPages, storedBytes };
+function chainJson({ complete, problem, images }: ChainReport): object {
+  return {
+    complete,
+    problem:
+      problem === undefined
+        ? null
+        : { code: problem.code, path: problem.path ?? null, message: problem.message, hint: problem.hint ?? null },
+    images: images.map(({ path, identity, fileBytes, restoreChunks, restoreBytes }) => ({
+      path,
+      identity,
+      fileBytes,
+      restoreChunks: restoreChunks ?? null,
+      restoreBytes: restoreBytes ?? null,
+    })),
+  };
+}
+
+function heatJson({ pages, dataPages, uniformPages, absentPages, storedBytes }: HeatCell): object {
+  return { pages, dataPages, uniformPages, absentPages, storedBytes };
 }

@@ -1,14 +1,16 @@
 /** One image on one screen: at most 30 lines, however many regions or problems it has. */
-import type { InspectRegion, InspectReport } from '../../lib/index.js';
+import type { ChainReport, InspectRegion, InspectReport } from '../../lib/index.js';
 import { printable } from '../output/printable.js';
 import { formatTable } from '../output/table.js';
 import { formatAddress, formatShare } from '../output/units.js';
-import { HEAT_LEGEND, heatBar } from './heatBar.js';
+import { heatBar, heatLegend } from './heatBar.js';
 import { Numbers, UNKNOWN } from './numbers.js';
 import { bareMessage, isStream, reportExitCode } from './trust.js';
 
 const REGIONS_SHOWN = 4;
 const PROBLEMS_SHOWN = 4;
+/** The image, its base, and so on. */
+const LINKS_SHOWN = 4;
 const LABEL_WIDTH = 11;
 const VALUE_WIDTH = 100;
 
@@ -18,6 +20,7 @@ export function reportScreen(report: InspectReport, exactBytes: boolean): string
     ...imageSection(report, numbers),
     ...memorySection(report, numbers),
     ...storageSection(report, numbers),
+    ...chainSection(report, numbers),
     ...integritySection(report, numbers),
     ...heatSection(report, numbers),
   ];
@@ -75,13 +78,17 @@ function memorySection({ memory }: InspectReport, numbers: Numbers): string[] {
 
 function regionRows(regions: readonly InspectRegion[], pageSize: number, numbers: Numbers): string[] {
   const cells = regions.map(({ name, gpa, sizeBytes, dataPages }) => {
-    const last = sizeBytes === undefined ? '...' : formatAddress(gpa + sizeBytes - 1);
     const known = dataPages !== undefined && sizeBytes !== undefined;
     const data = known ? `${formatShare(dataPages, sizeBytes / pageSize)} data` : '';
-    return [printable(name), `${formatAddress(gpa)} - ${last}`, numbers.bytes(sizeBytes), data];
+    return [printable(name), addresses(gpa, sizeBytes), numbers.bytes(sizeBytes), data];
   });
   const table = formatTable(cells, ['left', 'left', 'right', 'right']);
   return table.map((line, i) => row(i === 0 ? 'regions' : '', line));
+}
+
+function addresses(gpa: number | undefined, sizeBytes: number | undefined): string {
+  if (gpa === undefined) return UNKNOWN;
+  return `${formatAddress(gpa)} - ${sizeBytes === undefined ? '...' : formatAddress(gpa + sizeBytes - 1)}`;
 }
 
 function storageSection(report: InspectReport, numbers: Numbers): string[] {
@@ -110,6 +117,42 @@ function fileText({ fileBytes, allocatedBytes }: InspectReport, numbers: Numbers
 
 function smaller(ratio: number | undefined, than: string, numbers: Numbers): string[] {
   return ratio === undefined ? [] : [`${numbers.ratio(ratio)} times smaller than ${than}`];
+}
+
+/** Only of a differential image. */
+function chainSection({ base, chain }: InspectReport, numbers: Numbers): string[] {
+  if (base === undefined) return [];
+  const lines = ['CHAIN', row('base', `${base.fileName} (identity ${base.identity})`)];
+  if (chain === undefined) return lines;
+  const { images, problem } = chain;
+  const hidden = images.length - LINKS_SHOWN;
+  return [
+    ...lines,
+    row('restore', restoreText(chain, numbers)),
+    ...linkRows(images.slice(0, LINKS_SHOWN), numbers),
+    ...optionalRow('', hidden > 0 ? `and ${plural(hidden, 'image')} more: --json` : ''),
+    ...optionalRow('problem', problem === undefined ? '' : printable(problem.message)),
+    ...optionalRow('', problem?.hint === undefined ? '' : printable(problem.hint)),
+  ];
+}
+
+function restoreText({ complete, images }: ChainReport, numbers: Numbers): string {
+  if (!complete) return 'impossible: the chain is not complete';
+  const chunks = images.reduce((sum, { restoreChunks }) => sum + (restoreChunks ?? 0), 0);
+  const bytes = images.reduce((sum, { restoreBytes }) => sum + (restoreBytes ?? 0), 0);
+  const what = `${numbers.count(chunks)} chunks, ${numbers.bytes(bytes)}`;
+  return `reads at most ${what} from ${plural(images.length, 'file')}`;
+}
+
+function linkRows(images: ChainReport['images'], numbers: Numbers): string[] {
+  const cells = images.map(({ path, fileBytes, restoreChunks, restoreBytes }) => [
+    printable(path),
+    numbers.bytes(fileBytes),
+    restoreChunks === undefined ? '' : `${numbers.count(restoreChunks)} chunks`,
+    restoreBytes === undefined ? '' : `${numbers.bytes(restoreBytes)} to read`,
+  ]);
+  const table = formatTable(cells, ['left', 'right', 'right', 'right']);
+  return table.map((line, i) => row(i === 0 ? 'images' : '', line));
 }
 
 function integritySection(report: InspectReport, numbers: Numbers): string[] {
@@ -144,7 +187,7 @@ function soundness(report: InspectReport): string {
 function heatSection({ heat, memory }: InspectReport, numbers: Numbers): string[] {
   if (heat === undefined) return [`HEAT ${UNKNOWN}`];
   const cell = memory.sizeBytes === undefined ? '' : `; a cell is ${numbers.bytes(memory.sizeBytes / heat.length)}`;
-  return [`HEAT ${HEAT_LEGEND}${cell}`, `  ${heatBar(heat)}`];
+  return [`HEAT ${heatLegend(heat)}${cell}`, `  ${heatBar(heat)}`];
 }
 
 function plural(count: number, word: string): string {

@@ -23,6 +23,11 @@ export class Answer {
     return this.#stream.isTTY === true;
   }
 
+  /** Of a terminal that knows its size. */
+  get columns(): number | undefined {
+    return this.isTerminal ? this.#stream.columns || undefined : undefined;
+  }
+
   /** Waits when the reader is slow, so a long listing does not pile up in memory. */
   async text(text: string): Promise<void> {
     if (this.#closed) return;

@@ -5,6 +5,7 @@ import type { Failure } from '../failure.js';
 /** systemd's journal reads these at the start of a line as the line's priority. */
 const JOURNAL_ERROR = '<3>';
 const JOURNAL_WARNING = '<4>';
+const JOURNAL_INFO = '<6>';
 
 export interface TalkEnvironment {
   readonly JOURNAL_STREAM?: string | undefined;
@@ -55,6 +56,16 @@ export class Talk {
 
   warning(message: string): void {
     this.#say(JOURNAL_WARNING, this.colors.yellow('vmsnap: warning:'), message);
+  }
+
+  /** What was asked for with --verbose. */
+  info(message: string): void {
+    this.#say(JOURNAL_INFO, this.colors.cyan('vmsnap:'), message);
+  }
+
+  /** What somebody at a terminal may want to know; a log has no use for it. */
+  note(message: string): void {
+    if (this.#terminal) this.#say('', this.colors.cyan('note:'), message);
   }
 
   progress(line: string): void {

@@ -42,6 +42,14 @@ export function formatDuration(seconds: number): string {
   return `${Math.floor(seconds / 60)} min ${Math.floor(seconds % 60)} s`;
 }
 
+/** How old something is, in one unit: 45 s, 90 min, 26 h, 12 d. */
+export function formatAge(seconds: number): string {
+  if (seconds < 120) return `${Math.floor(seconds)} s`;
+  if (seconds < 2 * 3600) return `${Math.floor(seconds / 60)} min`;
+  if (seconds < 3 * 86_400) return `${Math.floor(seconds / 3600)} h`;
+  return `${Math.floor(seconds / 86_400)} d`;
+}
+
 /** 0:07, 12:05, 1:02:03. */
 export function formatClock(seconds: number): string {
   const whole = Math.max(0, Math.ceil(seconds));

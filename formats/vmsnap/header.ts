@@ -2,7 +2,14 @@
 import { native } from '../../native/binding.js';
 import { VmsnapError } from '../../native/errors.js';
 import { corrupt } from './corrupt.js';
-import { FEATURE_NAMES, FORMAT_VERSION, HEADER_BYTES, HEADER_MAGIC, MANIFEST_MAX_BYTES } from './layout.js';
+import {
+  FEATURE_NAMES,
+  FEATURES_READ,
+  FORMAT_VERSION,
+  HEADER_BYTES,
+  HEADER_MAGIC,
+  MANIFEST_MAX_BYTES,
+} from './layout.js';
 
 export interface Header {
   readonly readVersion: number;
@@ -81,10 +88,11 @@ function requireSupported(header: Header, path: string): void {
       { path, offset: 8, hint: 'use a newer vmsnap' },
     );
   }
-  if (header.incompatibleFeatures === 0n) return;
+  const unknown = header.incompatibleFeatures & ~FEATURES_READ;
+  if (unknown === 0n) return;
   throw new VmsnapError(
     'UNSUPPORTED',
-    `${path} uses ${featureNames(header.incompatibleFeatures).join(', ')}, which this vmsnap cannot read`,
+    `${path} uses ${featureNames(unknown).join(', ')}, which this vmsnap cannot read`,
     {
       path,
       offset: 24,

@@ -8,7 +8,7 @@
 import { fstatSync, readSync } from 'node:fs';
 import { native } from '../../native/binding.js';
 import { wrapSystemError } from '../../native/errors.js';
-import { corrupt } from './corrupt.js';
+import { corrupt, unsupported } from './corrupt.js';
 import { decodeCountedRecord } from './countedRecord.js';
 import { decodeFooter, type Footer, imageBinding, imageIdentity } from './footer.js';
 import type { Geometry } from './geometry.js';
@@ -16,6 +16,8 @@ import { decodeHeader, type Header, isZero } from './header.js';
 import { decodeIndexList, type IndexListEntry } from './imageIndex.js';
 import {
   alignmentOf,
+  FEATURE_BASE,
+  FEATURE_OVERRIDING,
   FOOTER_BYTES,
   HEADER_BYTES,
   INDEX_BLOCK_ENTRIES,
@@ -24,6 +26,7 @@ import {
   KIND_INDEX_BLOCK,
   KIND_INDEX_LIST,
   MANIFEST_MAX_BYTES,
+  OVERRIDING_SEGMENTS_MAX,
   PREFIX_BYTES,
   roundUp,
 } from './layout.js';
@@ -108,8 +111,31 @@ export function decodeHead(header: Header, headerBytes: Buffer, manifestBytes: B
   if (header.alignmentBytes !== alignmentOf(start.codec.name)) {
     throw corrupt(path, 12, `header: alignment ${header.alignmentBytes} with the codec ${start.codec.name}`);
   }
+  const mayHaveBase = (header.incompatibleFeatures & FEATURE_BASE) !== 0n;
+  if (start.base !== undefined && !mayHaveBase) {
+    throw unsupported(path, HEADER_BYTES, 'start manifest: it names a base, but the header has no feature "base"');
+  }
+  if (start.base === undefined && mayHaveBase) {
+    throw corrupt(path, HEADER_BYTES, 'start manifest: the header has the feature "base", but no base is named');
+  }
+  if (mayOverride(header)) requireOverridable(start, path);
   const bytes = Buffer.concat([headerBytes, manifestBytes]);
   return { header, headerCrc: headerBytes.readUInt32LE(60), start, binding: imageBinding(bytes), bytes };
+}
+
+/** Whether segments may have several records. */
+export function mayOverride(header: Pick<Header, 'incompatibleFeatures'>): boolean {
+  return (header.incompatibleFeatures & FEATURE_OVERRIDING) !== 0n;
+}
+
+/** Readers hold something of each segment: how many there are must be known at once, and not too many. */
+function requireOverridable(start: StartManifest, path: string): void {
+  if (start.regions.at(-1)!.sizeBytes === undefined)
+    throw corrupt(path, HEADER_BYTES, 'start manifest: with overriding records, every region has a size');
+  const { segmentCount } = imageGeometry(start, undefined);
+  if (segmentCount <= OVERRIDING_SEGMENTS_MAX) return;
+  const what = `${segmentCount} segments, with overriding records at most ${OVERRIDING_SEGMENTS_MAX}`;
+  throw corrupt(path, HEADER_BYTES, `start manifest: ${what}`);
 }
 
 export function readTail(file: ImageFd, head: ImageHead): ImageTail {

@@ -10,7 +10,7 @@ export const HEADER_BYTES = 64;
 export const HEADER_MAGIC = Buffer.from('89564d530d0a1a0a', 'hex');
 export const FORMAT_VERSION = 0;
 
-/** Header: incompatible feature bits; this reader knows none of them yet, but it can name them. */
+/** Header: incompatible feature bits. This reader can name them all; it reads FEATURES_READ. */
 export const FEATURE_NAMES: readonly string[] = [
   'references',
   'base',
@@ -18,6 +18,10 @@ export const FEATURE_NAMES: readonly string[] = [
   'encryption',
   'absent pages',
 ];
+export const FEATURE_BASE = 1n << 1n;
+export const FEATURE_OVERRIDING = 1n << 2n;
+export const FEATURE_ABSENT = 1n << 4n;
+export const FEATURES_READ = FEATURE_BASE | FEATURE_OVERRIDING | FEATURE_ABSENT;
 
 /** Records */
 export const PREFIX_BYTES = 64;
@@ -62,10 +66,14 @@ export const SEGMENT_MAX_BYTES = 64 * MIB;
 export const REGIONS_MAX = 65_535;
 export const ATTACHMENTS_MAX = 65_535;
 export const SEGMENTS_MAX = 2 ** 32;
+/** Of an image with overriding records, for which writers and readers hold some bytes a segment. */
+export const OVERRIDING_SEGMENTS_MAX = 2 ** 22;
 export const MANIFEST_MAX_BYTES = 16 * MIB;
 /** Arrays and objects of a manifest: four times what the most regions and attachments need. */
 export const JSON_VALUES_MAX = 4 * 65_536;
 export const NAME_MAX_BYTES = 255;
+/** Bases below one image. */
+export const BASES_MAX = 32;
 
 export type CodecName = 'zstd' | 'zlib' | 'none';
 

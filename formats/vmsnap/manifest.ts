@@ -25,9 +25,18 @@ import {
 
 export interface RegionManifest {
   readonly name: string;
-  readonly gpa: number;
+  /** Guest-physical address; undefined where it is not known (a ROM or video RAM that a source names without one). */
+  readonly gpa: number | undefined;
   /** Undefined in the last region of an image that was written from a stream of unknown length. */
   readonly sizeBytes: number | undefined;
+}
+
+/** The image that a differential image refers to. */
+export interface BaseManifest {
+  /** 32 hex digits. */
+  readonly identity: string;
+  /** Without a folder. */
+  readonly fileName: string;
 }
 
 export interface StartManifest {
@@ -40,6 +49,8 @@ export interface StartManifest {
   readonly machine: { readonly name: string | undefined; readonly uuid: string | undefined };
   readonly labels: ReadonlyMap<string, string>;
   readonly source: { readonly kind: string; readonly name: string | undefined };
+  /** Undefined in an image that is whole by itself. */
+  readonly base: BaseManifest | undefined;
   readonly regions: readonly RegionManifest[];
 }
 
@@ -68,7 +79,7 @@ export interface EndManifest {
 }
 
 export function encodeStartManifest(manifest: StartManifest): Buffer {
-  const { tool, createdAt, pageSize, segmentSize, chunkSize, codec, machine, source } = manifest;
+  const { tool, createdAt, pageSize, segmentSize, chunkSize, codec, machine, source, base } = manifest;
   const labels = [...manifest.labels].sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
   return encodeJson({
     tool,
@@ -80,6 +91,7 @@ export function encodeStartManifest(manifest: StartManifest): Buffer {
     machine: { name: machine.name, uuid: machine.uuid },
     labels: Object.fromEntries(labels),
     source: { kind: source.kind, name: source.name },
+    base: base === undefined ? undefined : { identity: base.identity, fileName: base.fileName },
     regions: manifest.regions.map(({ name, gpa, sizeBytes }) => ({ name, gpa, sizeBytes })),
   });
 }
@@ -127,10 +139,11 @@ export function decodeStartManifest(json: Buffer, path: string, offset: number):
     machine: { name: check.optionalString(machine, 'name'), uuid: check.optionalString(machine, 'uuid') },
     labels: check.stringMap(root, 'labels'),
     source: { kind: check.string(source, 'kind'), name: check.optionalString(source, 'name') },
+    base: decodeBase(check, root),
     regions: check.array(root, 'regions', 1, REGIONS_MAX).map((region) => ({
       name: check.string(region, 'name'),
-      gpa: check.integer(region, 'gpa'),
-      sizeBytes: region.sizeBytes === undefined ? undefined : check.integer(region, 'sizeBytes'),
+      gpa: check.optionalInteger(region, 'gpa'),
+      sizeBytes: check.optionalInteger(region, 'sizeBytes'),
     })),
   };
   if (manifest.chunkSize < manifest.pageSize || manifest.chunkSize > manifest.segmentSize) {
@@ -138,7 +151,19 @@ export function decodeStartManifest(json: Buffer, path: string, offset: number):
   }
   const fault = regionsFault(manifest.regions, manifest.pageSize);
   if (fault !== undefined) throw check.fail(fault);
+  if (manifest.base !== undefined && manifest.regions.at(-1)!.sizeBytes === undefined) {
+    throw check.fail('with a base, every region has a size');
+  }
   return manifest;
+}
+
+function decodeBase(check: Checker, root: JsonObject): BaseManifest | undefined {
+  if (root.base === undefined) return undefined;
+  const base = check.object(root, 'base');
+  const fileName = check.string(base, 'fileName');
+  const fault = fileNameFault(fileName);
+  if (fault !== undefined) throw check.fail(`the base's name ${JSON.stringify(fileName)} ${fault}`);
+  return { identity: check.hex128(base, 'identity'), fileName };
 }
 
 function decodeCodecName(check: Checker, codec: JsonObject): CodecName {
@@ -159,7 +184,8 @@ export function regionsFault(regions: readonly RegionManifest[], pageSize: numbe
     if (fault !== undefined) return `region name ${JSON.stringify(region.name)} ${fault}`;
     if (names.has(region.name)) return `two regions are named ${JSON.stringify(region.name)}`;
     names.add(region.name);
-    if (region.gpa % pageSize !== 0) return `region ${region.name} does not start at a page boundary`;
+    const gpa = region.gpa ?? 0;
+    if (gpa % pageSize !== 0) return `region ${region.name} does not start at a page boundary`;
     if (region.sizeBytes === undefined) {
       if (i !== regions.length - 1) return `region ${region.name} has no size`;
       continue;
@@ -167,13 +193,15 @@ export function regionsFault(regions: readonly RegionManifest[], pageSize: numbe
     if (region.sizeBytes <= 0) return `region ${region.name} is empty`;
     if (region.sizeBytes % pageSize !== 0)
       return `the size of region ${region.name} is no multiple of the page size, ${pageSize}`;
-    if (!Number.isSafeInteger(region.gpa + region.sizeBytes)) return `region ${region.name} ends beyond 2^53`;
+    if (!Number.isSafeInteger(gpa + region.sizeBytes)) return `region ${region.name} ends beyond 2^53`;
   }
   return overlapFault(regions);
 }
 
+/** Of a region without an address nothing can be said. */
 function overlapFault(regions: readonly RegionManifest[]): string | undefined {
-  const sorted = [...regions].sort((a, b) => a.gpa - b.gpa);
+  const placed = regions.flatMap((region) => (region.gpa === undefined ? [] : [{ ...region, gpa: region.gpa }]));
+  const sorted = placed.sort((a, b) => a.gpa - b.gpa);
   for (let i = 1; i < sorted.length; i++) {
     const before = sorted[i - 1]!;
     const end = before.gpa + (before.sizeBytes ?? 1);
@@ -193,8 +221,8 @@ export function nameFault(name: string): string | undefined {
   return undefined;
 }
 
-/** Attachment names become file names: nothing that leaves the folder. */
-export function attachmentNameFault(name: string): string | undefined {
+/** Names of attachments become file names, that of a base is one: nothing that leaves the folder. */
+export function fileNameFault(name: string): string | undefined {
   if (name === '.' || name === '..' || name.includes('/')) return 'cannot be a file name';
   return nameFault(name);
 }
@@ -256,7 +284,7 @@ function requireSizes(end: EndManifest, start: StartManifest, check: Checker): v
 function requireAttachmentNames(end: EndManifest, check: Checker): void {
   const names = new Set<string>();
   for (const { name } of end.attachments) {
-    const fault = attachmentNameFault(name);
+    const fault = fileNameFault(name);
     if (fault !== undefined) throw check.fail(`attachment name ${JSON.stringify(name)} ${fault}`);
     if (names.has(name)) throw check.fail(`two attachments are named ${JSON.stringify(name)}`);
     names.add(name);
@@ -339,6 +367,10 @@ class Checker {
     if (!Number.isSafeInteger(value) || (value as number) < 0)
       throw this.fail(`"${key}" is no integer from 0 to 2^53 - 1`);
     return value as number;
+  }
+
+  optionalInteger(parent: JsonObject, key: string): number | undefined {
+    return own(parent, key) === undefined ? undefined : this.integer(parent, key);
   }
 
   optionalLevel(codec: JsonObject): number | undefined {

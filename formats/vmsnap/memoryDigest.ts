@@ -9,13 +9,23 @@ const MASK_64 = 0xffff_ffff_ffff_ffffn;
 export function sumRegions(parts: readonly BigUint64Array[], regionCount: number): BigUint64Array {
   const sums = new BigUint64Array(2 * regionCount);
   for (const part of parts) {
-    for (let at = 0; at < sums.length; at += 2) {
-      const low = sums[at]! + part[at]!;
-      sums[at] = low & MASK_64;
-      sums[at + 1] = (sums[at + 1]! + part[at + 1]! + (low >> 64n)) & MASK_64;
-    }
+    for (let at = 0; at < sums.length; at += 2) addSum(sums.subarray(at, at + 2), [part[at]!, part[at + 1]!]);
   }
   return sums;
+}
+
+/** Both are a low and a high word. */
+export function addSum(sum: BigUint64Array, other: readonly [bigint, bigint]): void {
+  const low = sum[0]! + other[0];
+  sum[0] = low & MASK_64;
+  sum[1] = (sum[1]! + other[1] + (low >> 64n)) & MASK_64;
+}
+
+/** Takes out again what was added, here or elsewhere. */
+export function subtractSum(sum: BigUint64Array, other: readonly [bigint, bigint]): void {
+  const borrow = sum[0]! < other[0] ? 1n : 0n;
+  sum[0] = (sum[0]! - other[0]) & MASK_64;
+  sum[1] = (sum[1]! - other[1] - borrow) & MASK_64;
 }
 
 /** A sum's canonical form: 32 hex digits, high word first. */

@@ -17,7 +17,15 @@ import {
   WORD_BYTES,
 } from './layout.js';
 import { headBytes, type RecordPrefix } from './record.js';
-import { decodeStateMap, encodeStateMap, stateMapMaxBytes } from './stateMap.js';
+import {
+  decodeStateMap,
+  encodeStateMap,
+  STATE_ABSENT,
+  STATE_DATA,
+  STATE_SAME_AS_BASE,
+  STATE_UNIFORM,
+  stateMapMaxBytes,
+} from './stateMap.js';
 
 /** Upper bound of the tables of any segment of this geometry, padding included. */
 export function segmentTablesMaxBytes(geometry: Geometry, alignmentBytes: number): number {
@@ -83,6 +91,8 @@ export interface SegmentTables {
   readonly pageCount: number;
   readonly dataPages: number;
   readonly uniformPages: number;
+  readonly sameAsBasePages: number;
+  readonly absentPages: number;
   readonly chunkCount: number;
   readonly leafCount: number;
   /** Offsets into the head's bytes. */
@@ -92,7 +102,8 @@ export interface SegmentTables {
 
 /**
  * Decodes and checks tables whose CRC has been checked (record.ts, checkTables). `segmentPages` is the number of pages the
- * segment has, or undefined in the open-ended last region of a stream, where the map says it.
+ * segment has, or undefined in the open-ended last region of a stream, where the map says it. `allowed`: the states that
+ * the image may have (stateMap.ts, allowedStates).
  */
 export function decodeSegmentTables(
   head: Buffer,
@@ -101,6 +112,7 @@ export function decodeSegmentTables(
   segmentPages: number | undefined,
   states: Uint8Array,
   words: BigUint64Array,
+  allowed: number,
   path: string,
 ): SegmentTables {
   const bad = (what: string) => corrupt(path, prefix.offset + PREFIX_BYTES, `segment ${prefix.subject}: ${what}`);
@@ -121,11 +133,12 @@ export function decodeSegmentTables(
   const mapAt = chunkEntriesAt + CHUNK_ENTRY_BYTES * chunkCount;
   const end = headBytes(prefix);
   if (mapAt + mapBytes > end || !isZero(head, mapAt + mapBytes, end)) throw bad('tables do not add up');
-  const pageCount = decodeStateMap(head, mapAt, mapAt + mapBytes, states, path, prefix.offset);
+  const pageCount = decodeStateMap(head, mapAt, mapAt + mapBytes, states, allowed, path, prefix.offset);
   if (segmentPages !== undefined && pageCount !== segmentPages)
     throw bad(`state map of ${pageCount} pages, not ${segmentPages}`);
   if (leafCount !== leavesIn(pageCount * geometry.pageSize)) throw bad(`${leafCount} leaves for ${pageCount} pages`);
-  requireCounts(states, pageCount, dataPages, uniformPages, bad);
+  const counts = countStates(states, pageCount);
+  requireCounts(counts, dataPages, uniformPages, bad);
   for (let i = 0; i < uniformPages; i++) {
     const at = wordsAt + WORD_BYTES * i;
     if (isZero(head, at, at + WORD_BYTES)) throw bad('a uniform page of the word 0');
@@ -133,30 +146,46 @@ export function decodeSegmentTables(
   }
   if (storedBytes(head, chunkEntriesAt, chunkCount) !== prefix.payloadBytes)
     throw bad('chunks do not add up to the payload');
-  return { pageCount, dataPages, uniformPages, chunkCount, leafCount, leavesAt, chunkEntriesAt };
+  const { sameAsBase: sameAsBasePages, absent: absentPages } = counts;
+  const pages = { pageCount, dataPages, uniformPages, sameAsBasePages, absentPages };
+  return { ...pages, chunkCount, leafCount, leavesAt, chunkEntriesAt };
+}
+
+/** Pages that the record says are zero. */
+export function zeroPagesOf(tables: SegmentTables): number {
+  return tables.pageCount - tables.dataPages - tables.uniformPages - tables.sameAsBasePages - tables.absentPages;
 }
 
 function requireCounts(
-  states: Uint8Array,
-  pageCount: number,
+  counts: StateCounts,
   dataPages: number,
   uniformPages: number,
   bad: (what: string) => Error,
 ): void {
-  const counts = countStates(states, pageCount);
   if (counts.data !== dataPages) throw bad(`state map has ${counts.data} data pages, not ${dataPages}`);
   if (counts.uniform !== uniformPages) throw bad(`state map has ${counts.uniform} uniform pages, not ${uniformPages}`);
 }
 
-function countStates(states: Uint8Array, pageCount: number): { data: number; uniform: number } {
+interface StateCounts {
+  readonly data: number;
+  readonly uniform: number;
+  readonly sameAsBase: number;
+  readonly absent: number;
+}
+
+function countStates(states: Uint8Array, pageCount: number): StateCounts {
   let data = 0;
   let uniform = 0;
+  let sameAsBase = 0;
+  let absent = 0;
   for (let page = 0; page < pageCount; page++) {
     const state = states[page]!;
-    data += state & 1;
-    uniform += state >> 1;
+    if (state === STATE_DATA) data++;
+    else if (state === STATE_UNIFORM) uniform++;
+    else if (state === STATE_SAME_AS_BASE) sameAsBase++;
+    else if (state === STATE_ABSENT) absent++;
   }
-  return { data, uniform };
+  return { data, uniform, sameAsBase, absent };
 }
 
 function storedBytes(head: Buffer, chunkEntriesAt: number, chunkCount: number): number {
@@ -165,7 +194,11 @@ function storedBytes(head: Buffer, chunkEntriesAt: number, chunkCount: number): 
   return sum;
 }
 
-/** Raw length of chunk `i` of `chunkCount` that hold `dataPages` pages together. */
-export function chunkRawBytes(i: number, dataPages: number, geometry: Geometry): number {
+/** Raw length of chunk `i` of the chunks that hold `dataPages` pages together. */
+export function chunkRawBytes(
+  i: number,
+  dataPages: number,
+  geometry: Pick<Geometry, 'pagesPerChunk' | 'pageSize'>,
+): number {
   return Math.min(geometry.pagesPerChunk, dataPages - i * geometry.pagesPerChunk) * geometry.pageSize;
 }

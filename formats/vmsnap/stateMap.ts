@@ -1,5 +1,6 @@
 /** The state map of a segment (SPEC.md, "Page states"): runs of one state, each a varint of (pages - 1) * 16 + state. */
 import { corrupt, unsupported } from './corrupt.js';
+import { FEATURE_ABSENT, FEATURE_BASE } from './layout.js';
 
 export const STATE_ZERO = 0;
 export const STATE_DATA = 1;
@@ -20,6 +21,17 @@ export const STATE_NAMES: readonly string[] = [
   'absent',
   'unreadable',
 ];
+
+/**
+ * One bit for each state that an image with these incompatible features (header.ts) may have. What a reader does not know,
+ * and what the header has not announced, is refused alike.
+ */
+export function allowedStates(features: bigint): number {
+  let states = (1 << STATE_ZERO) | (1 << STATE_DATA) | (1 << STATE_UNIFORM);
+  if ((features & FEATURE_BASE) !== 0n) states |= 1 << STATE_SAME_AS_BASE;
+  if ((features & FEATURE_ABSENT) !== 0n) states |= 1 << STATE_ABSENT;
+  return states;
+}
 
 /** An upper bound of the map's bytes: a run of up to 8 pages is one byte, so a byte a page. */
 export function stateMapMaxBytes(pageCount: number): number {
@@ -48,13 +60,14 @@ export function encodeStateMap(states: Uint8Array, pageCount: number, out: Uint8
 /**
  * Expands the map in `bytes[start, end)` into one state a page. The caller's `states` holds as many pages as a full
  * segment; `fileOffset` is where `bytes[0]` lies in the file, for messages.
- * @returns the number of pages.
+ * @returns the number of pages. @throws UNSUPPORTED for a state that is not among `allowed` ({@link allowedStates}).
  */
 export function decodeStateMap(
   bytes: Uint8Array,
   start: number,
   end: number,
   states: Uint8Array,
+  allowed: number,
   path: string,
   fileOffset: number,
 ): number {
@@ -75,7 +88,7 @@ export function decodeStateMap(
     if (byte === 0 && shift > 7) throw corrupt(path, fileOffset + runStart, 'state map: run with superfluous bytes');
     const state = value & 15;
     const pages = (value >>> 4) + 1;
-    if (state > STATE_UNIFORM)
+    if (((allowed >>> state) & 1) === 0)
       throw unsupported(path, fileOffset + runStart, `page state ${STATE_NAMES[state] ?? state} is not known here`);
     if (state === previous) throw corrupt(path, fileOffset + runStart, 'state map: neighbouring runs of one state');
     if (page + pages > states.length)

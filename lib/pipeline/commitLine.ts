@@ -7,18 +7,22 @@
  * prefix CRC, enters it into the index, and passes the lock on. Nobody waits for anybody else's write: each worker
  * writes its own records with pwrite once they have a place. Into a stream the committer writes them itself, in order.
  *
+ * In an image with overriding records, claims are of any segments, in any order and repeatedly: the order of the claims is
+ * that of the records, the last record of a segment counts, and the index is written at the end (overridingIndex.ts).
+ *
  * Contract: one instance per thread over the same shared state; `announce` may be called from any worker; `finish` only
  * after all workers are done. Output buffers are shared memory owned by their worker until announced, and again once
  * their slot is PLACED.
  */
 import { encodeCountedRecord } from '../../formats/vmsnap/countedRecord.js';
-import { encodeIndexEntry, type IndexListEntry } from '../../formats/vmsnap/imageIndex.js';
+import { encodeIndexEntry, type IndexEntry, type IndexListEntry } from '../../formats/vmsnap/imageIndex.js';
 import {
   INDEX_BLOCK_ENTRIES,
   INDEX_ENTRY_BYTES,
   KIND_INDEX_BLOCK,
   KIND_SEGMENT,
   MIB,
+  OVERRIDING_SEGMENTS_MAX,
 } from '../../formats/vmsnap/layout.js';
 import { encodePrefix, headBytes, recordBytes } from '../../formats/vmsnap/record.js';
 import { native } from '../../native/binding.js';
@@ -29,23 +33,31 @@ import {
   NUMBER_CHUNKS_STORED,
   NUMBER_INDEX_BYTES,
   NUMBER_OUTPUT_BLOCK,
-  NUMBER_OUTPUT_BLOCK_USED,
   NUMBER_OUTPUT_CHAIN,
   NUMBER_OUTPUT_OFFSET,
   NUMBER_OUTPUT_PREVIOUS_SEGMENT,
   NUMBER_OUTPUT_RECORDS,
+  NUMBER_PAGES_ABSENT,
   NUMBER_PAGES_DATA,
   NUMBER_PAGES_UNIFORM,
+  NUMBER_PAGES_ZERO,
   type SharedControl,
   WORD_ABORT,
   WORD_COMMIT_LOCK,
   WORD_TURN,
+  WORD_WRITTEN,
 } from './control.js';
-import { Aborted, tryLock, unlock } from './mutex.js';
+import { Aborted, lock, tryLock, unlock } from './mutex.js';
+import {
+  createOverridingIndex,
+  OverridingIndex,
+  type OverridingIndexShared,
+  type RecordCounts,
+} from './overridingIndex.js';
 
 /** Claims that may be under way at once; a worker that is further ahead waits. */
 const SLOT_COUNT = 4096;
-const SLOT_NUMBERS = 12;
+const SLOT_NUMBERS = 13;
 const SLOT_EMPTY = 0;
 const SLOT_READY = 1;
 const SLOT_PLACED = 2;
@@ -58,10 +70,13 @@ const AT_DATA_PAGES = 4;
 const AT_UNIFORM_PAGES = 5;
 const AT_CHUNKS = 6;
 const AT_RAW_CHUNKS = 7;
-/** Which output buffer holds the record; -1: the segment is zero and has none. */
+/** Which output buffer holds the record; -1: the segment has none. */
 const AT_BUFFER = 8;
 /** The answer: the record's offset in the file. */
 const AT_OFFSET = 9;
+const AT_SAME_AS_BASE_PAGES = 10;
+const AT_ZERO_PAGES = 11;
+const AT_ABSENT_PAGES = 12;
 
 /** Write-back is started, and older output dropped from the page cache, in windows of this size. */
 const WRITEBACK_WINDOW_BYTES = 32 * MIB;
@@ -84,12 +99,17 @@ export interface CommitShared {
   readonly slotStates: Int32Array;
   readonly slots: Float64Array;
   readonly indexBlock: Uint8Array;
+  /** Instead of `indexBlock`, in an image with overriding records. */
+  readonly overriding: OverridingIndexShared | undefined;
   /** Pairs of offset and prefix CRC, one for each index block. */
   readonly indexList: Float64Array;
   readonly buffers: readonly Uint8Array[];
 }
 
-/** `blockCount` undefined: the size of the source is not known. `slotCount`: a small ring makes workers wait (tests). */
+/**
+ * `blockCount` undefined: the size of the source is not known. `slotCount`: a small ring makes workers wait (tests).
+ * `overridingSegments`: segments of an image with overriding records; undefined: it has none.
+ */
 export function createCommitShared(
   control: SharedControl,
   output: OutputDescription,
@@ -97,13 +117,19 @@ export function createCommitShared(
   bufferCount: number,
   bufferBytes: number,
   slotCount = SLOT_COUNT,
+  overridingSegments?: number | undefined,
 ): CommitShared {
+  if (overridingSegments !== undefined && overridingSegments > OVERRIDING_SEGMENTS_MAX) {
+    const message = `the memory has ${overridingSegments} segments; where segments may come twice, an image can hold ${OVERRIDING_SEGMENTS_MAX}`;
+    throw new VmsnapError('USAGE', message, { hint: 'use larger segments (--segment-size)' });
+  }
   return {
     control,
     output,
     slotStates: new Int32Array(new SharedArrayBuffer(slotCount * 4)),
     slots: new Float64Array(new SharedArrayBuffer(slotCount * SLOT_NUMBERS * 8)),
     indexBlock: new Uint8Array(new SharedArrayBuffer(INDEX_BLOCK_ENTRIES * INDEX_ENTRY_BYTES)),
+    overriding: overridingSegments === undefined ? undefined : createOverridingIndex(overridingSegments),
     indexList: new Float64Array(new SharedArrayBuffer((blockCount ?? OPEN_ENDED_BLOCKS) * 16)),
     buffers: Array.from({ length: bufferCount }, () => new Uint8Array(new SharedArrayBuffer(bufferBytes))),
   };
@@ -116,6 +142,10 @@ export interface FinishedSegment {
   readonly tablesCrc: number;
   readonly dataPages: number;
   readonly uniformPages: number;
+  readonly sameAsBasePages: number;
+  readonly zeroPages: number;
+  /** Pages of STATE_ABSENT; only in an image whose header has the feature. */
+  readonly absentPages: number;
   readonly chunks: number;
   readonly rawChunks: number;
   readonly buffer: number;
@@ -127,6 +157,7 @@ export class CommitLine {
   readonly #numbers: Float64Array;
   readonly #slotCount: number;
   readonly #indexBlock: Buffer;
+  readonly #overriding: OverridingIndex | undefined;
   readonly #buffers: Buffer[];
 
   constructor(shared: CommitShared) {
@@ -135,6 +166,7 @@ export class CommitLine {
     this.#numbers = shared.control.numbers;
     this.#slotCount = shared.slotStates.length;
     this.#indexBlock = asBuffer(shared.indexBlock);
+    this.#overriding = shared.overriding === undefined ? undefined : new OverridingIndex(shared.overriding);
     this.#buffers = shared.buffers.map(asBuffer);
   }
 
@@ -146,8 +178,8 @@ export class CommitLine {
     this.#numbers[NUMBER_OUTPUT_BLOCK] = -1;
   }
 
-  /** Announces a segment that is zero. `takePlaced` as in {@link announce}. */
-  announceZero(sequence: number, takePlaced: () => void): void {
+  /** Announces a segment that gets no record. `takePlaced` as in {@link announce}. */
+  announceNone(sequence: number, takePlaced: () => void): void {
     this.#claimSlot(sequence, takePlaced);
     const slot = sequence % this.#slotCount;
     this.#shared.slots[slot * SLOT_NUMBERS + AT_BUFFER] = -1;
@@ -170,6 +202,9 @@ export class CommitLine {
     slots[at + AT_TABLES_CRC] = finished.tablesCrc;
     slots[at + AT_DATA_PAGES] = finished.dataPages;
     slots[at + AT_UNIFORM_PAGES] = finished.uniformPages;
+    slots[at + AT_SAME_AS_BASE_PAGES] = finished.sameAsBasePages;
+    slots[at + AT_ZERO_PAGES] = finished.zeroPages;
+    slots[at + AT_ABSENT_PAGES] = finished.absentPages;
     slots[at + AT_CHUNKS] = finished.chunks;
     slots[at + AT_RAW_CHUNKS] = finished.rawChunks;
     slots[at + AT_BUFFER] = finished.buffer;
@@ -194,6 +229,58 @@ export class CommitLine {
     }
   }
 
+  /**
+   * Of an image with overriding records: the record that counts for a segment so far, of those that have a place; undefined
+   * if there is none. Its bytes may not be written yet (see {@link waitForStored}), and another may take its place any time.
+   */
+  entryOf(segment: number): IndexEntry | undefined {
+    return this.#underLock(() => this.#overriding!.entryOf(segment));
+  }
+
+  /** Of an image with overriding records: its announcer has written the segment's record that got this offset. */
+  noteWritten(segment: number, offset: number): void {
+    this.#underLock(() => this.#overriding!.setWritten(segment, offset));
+    Atomics.add(this.#words, WORD_WRITTEN, 1);
+    Atomics.notify(this.#words, WORD_WRITTEN);
+  }
+
+  /**
+   * Of an image with overriding records in a file: waits until all claims up to `sequence` have their place and the record
+   * that then counts for the segment is written. @returns its entry, or undefined if there is none. The caller's own claim
+   * must be later than `sequence`, and each announcer must call {@link noteWritten}; `takePlaced` as in {@link announce}.
+   */
+  waitForStored(sequence: number, segment: number, takePlaced: () => void): IndexEntry | undefined {
+    for (let turn = this.#turn(); turn <= sequence; turn = this.#turn()) {
+      if (Atomics.load(this.#words, WORD_ABORT) !== 0) throw new Aborted();
+      takePlaced();
+      Atomics.wait(this.#words, WORD_TURN, turn, 10);
+    }
+    for (;;) {
+      const seen = Atomics.load(this.#words, WORD_WRITTEN);
+      const entry = this.entryOf(segment);
+      if (entry === undefined || this.#overriding!.isWritten(segment)) return entry;
+      if (Atomics.load(this.#words, WORD_ABORT) !== 0) throw new Aborted();
+      // Whoever is waited for may be waiting for a record of the caller's.
+      takePlaced();
+      Atomics.wait(this.#words, WORD_WRITTEN, seen, 10);
+    }
+  }
+
+  #turn(): number {
+    return Atomics.load(this.#words, WORD_TURN);
+  }
+
+  #underLock<T>(action: () => T): T {
+    lock(this.#words, WORD_COMMIT_LOCK, WORD_ABORT);
+    try {
+      return action();
+    } finally {
+      unlock(this.#words, WORD_COMMIT_LOCK);
+      // Who announced meanwhile found the lock taken.
+      this.#commitReady();
+    }
+  }
+
   /** A slot may be used again only when its claim of one round before is committed and taken. */
   #claimSlot(sequence: number, takePlaced: () => void): void {
     const slot = sequence % this.#slotCount;
@@ -208,6 +295,10 @@ export class CommitLine {
 
   #publish(slot: number): void {
     Atomics.store(this.#shared.slotStates, slot, SLOT_READY);
+    this.#commitReady();
+  }
+
+  #commitReady(): void {
     // Whoever holds the lock looks again after letting it go, so a slot announced meanwhile is never left lying.
     while (this.#nextIsReady() && tryLock(this.#words, WORD_COMMIT_LOCK)) {
       let window: number | undefined;
@@ -229,10 +320,10 @@ export class CommitLine {
   #commitNext(): number | undefined {
     const turn = Atomics.load(this.#words, WORD_TURN);
     const slot = turn % this.#slotCount;
-    const isZero = this.#shared.slots[slot * SLOT_NUMBERS + AT_BUFFER]! < 0;
+    const hasRecord = this.#shared.slots[slot * SLOT_NUMBERS + AT_BUFFER]! >= 0;
     const before = this.#numbers[NUMBER_OUTPUT_OFFSET]!;
-    if (!isZero) this.#place(slot);
-    Atomics.store(this.#shared.slotStates, slot, isZero ? SLOT_EMPTY : SLOT_PLACED);
+    if (hasRecord) this.#place(slot);
+    Atomics.store(this.#shared.slotStates, slot, hasRecord ? SLOT_PLACED : SLOT_EMPTY);
     Atomics.notify(this.#shared.slotStates, slot);
     // The counter does not wrap: 2^31 claims of the smallest segment, 1 MiB, are 2 PiB.
     Atomics.store(this.#words, WORD_TURN, turn + 1);
@@ -248,7 +339,7 @@ export class CommitLine {
     const at = slot * SLOT_NUMBERS;
     const segment = slots[at + AT_SEGMENT]!;
     const bufferNumber = slots[at + AT_BUFFER]!;
-    this.#openIndexBlock(Math.floor(segment / INDEX_BLOCK_ENTRIES));
+    if (this.#overriding === undefined) this.#openIndexBlock(Math.floor(segment / INDEX_BLOCK_ENTRIES));
     const lengths = { tablesBytes: slots[at + AT_TABLES_BYTES]!, payloadBytes: slots[at + AT_PAYLOAD_BYTES]! };
     const offset = numbers[NUMBER_OUTPUT_OFFSET]!;
     const buffer = this.#buffers[bufferNumber]!;
@@ -267,34 +358,50 @@ export class CommitLine {
       0,
     );
     const bytes = recordBytes(lengths, output.alignmentBytes);
-    encodeIndexEntry(
-      {
-        offset,
-        headBytes: headBytes(lengths),
-        payloadBytes: lengths.payloadBytes,
-        prefixCrc: crc,
-        dataPages: slots[at + AT_DATA_PAGES]!,
-        uniformPages: slots[at + AT_UNIFORM_PAGES]!,
-        referencePages: 0,
-        sameAsBasePages: 0,
-        absentPages: 0,
-      },
-      this.#indexBlock,
-      segment % INDEX_BLOCK_ENTRIES,
-    );
-    numbers[NUMBER_OUTPUT_BLOCK_USED] = Math.max(
-      numbers[NUMBER_OUTPUT_BLOCK_USED]!,
-      (segment % INDEX_BLOCK_ENTRIES) + 1,
-    );
-    numbers[NUMBER_PAGES_DATA]! += slots[at + AT_DATA_PAGES]!;
-    numbers[NUMBER_PAGES_UNIFORM]! += slots[at + AT_UNIFORM_PAGES]!;
-    numbers[NUMBER_CHUNKS]! += slots[at + AT_CHUNKS]!;
-    numbers[NUMBER_CHUNKS_STORED]! += lengths.payloadBytes;
-    numbers[NUMBER_CHUNKS_RAW]! += slots[at + AT_RAW_CHUNKS]!;
+    const entry: IndexEntry = {
+      offset,
+      headBytes: headBytes(lengths),
+      payloadBytes: lengths.payloadBytes,
+      prefixCrc: crc,
+      dataPages: slots[at + AT_DATA_PAGES]!,
+      uniformPages: slots[at + AT_UNIFORM_PAGES]!,
+      referencePages: 0,
+      sameAsBasePages: slots[at + AT_SAME_AS_BASE_PAGES]!,
+      absentPages: slots[at + AT_ABSENT_PAGES]!,
+    };
+    this.#enter(segment, entry, {
+      zeroPages: slots[at + AT_ZERO_PAGES]!,
+      chunks: slots[at + AT_CHUNKS]!,
+      rawChunks: slots[at + AT_RAW_CHUNKS]!,
+    });
     numbers[NUMBER_OUTPUT_PREVIOUS_SEGMENT] = segment;
     this.#advance(bytes, crc);
     slots[at + AT_OFFSET] = output.isStream ? -1 : offset;
     if (output.isStream) this.#writeStream(buffer, bytes);
+  }
+
+  /** Into the index and the totals; what an earlier record of the segment has counted is taken back. */
+  #enter(segment: number, entry: IndexEntry, counts: RecordCounts): void {
+    const overriding = this.#overriding;
+    if (overriding === undefined) {
+      encodeIndexEntry(entry, this.#indexBlock, segment % INDEX_BLOCK_ENTRIES);
+    } else {
+      const earlier = overriding.entryOf(segment);
+      if (earlier !== undefined) this.#count(earlier, overriding.countsOf(segment), -1);
+      overriding.put(segment, entry, counts);
+    }
+    this.#count(entry, counts, 1);
+  }
+
+  #count(entry: IndexEntry, counts: RecordCounts, sign: 1 | -1): void {
+    const numbers = this.#numbers;
+    numbers[NUMBER_PAGES_DATA]! += sign * entry.dataPages;
+    numbers[NUMBER_PAGES_UNIFORM]! += sign * entry.uniformPages;
+    numbers[NUMBER_PAGES_ABSENT]! += sign * entry.absentPages;
+    numbers[NUMBER_PAGES_ZERO]! += sign * counts.zeroPages;
+    numbers[NUMBER_CHUNKS]! += sign * counts.chunks;
+    numbers[NUMBER_CHUNKS_STORED]! += sign * entry.payloadBytes;
+    numbers[NUMBER_CHUNKS_RAW]! += sign * counts.rawChunks;
   }
 
   #advance(bytes: number, crc: number): void {
@@ -307,23 +414,26 @@ export class CommitLine {
   #openIndexBlock(block: number): void {
     const current = this.#numbers[NUMBER_OUTPUT_BLOCK]!;
     if (block === current) return;
-    if (current >= 0) this.#writeIndexBlock(current, INDEX_BLOCK_ENTRIES);
+    if (current >= 0) this.#writeOpenBlock(current, INDEX_BLOCK_ENTRIES);
     this.#numbers[NUMBER_OUTPUT_BLOCK] = block;
   }
 
-  #writeIndexBlock(block: number, entryCount: number): void {
+  #writeOpenBlock(block: number, entryCount: number): void {
+    this.#writeIndexBlock(block, entryCount, this.#indexBlock.subarray(0, entryCount * INDEX_ENTRY_BYTES));
+    this.#indexBlock.fill(0);
+  }
+
+  #writeIndexBlock(block: number, entryCount: number, payload: Buffer): void {
     if (block * 2 + 1 >= this.#shared.indexList.length) {
       throw new VmsnapError('UNSUPPORTED', 'the source is larger than the index of one image allows', {
         hint: 'use larger segments (--segment-size)',
       });
     }
     const offset = this.#numbers[NUMBER_OUTPUT_OFFSET]!;
-    const payload = this.#indexBlock.subarray(0, entryCount * INDEX_ENTRY_BYTES);
     const crc = this.append(KIND_INDEX_BLOCK, block, entryCount, payload).crc;
     this.#shared.indexList[block * 2] = offset;
     this.#shared.indexList[block * 2 + 1] = crc;
     this.#numbers[NUMBER_INDEX_BYTES]! += this.#numbers[NUMBER_OUTPUT_OFFSET]! - offset;
-    this.#indexBlock.fill(0);
   }
 
   /** Writes a counted record at the end of the line. Under the commit lock, or after all workers are done. */
@@ -404,11 +514,14 @@ export class CommitLine {
     if (window >= 4) native.dropCache(fd, (window - 4) * size, size);
   }
 
-  /** After all workers are done: writes the last index block. @returns the list of all blocks. */
+  /** After all workers are done: writes what is left of the index. @returns the list of all blocks. */
   finishIndex(segmentCount: number): IndexListEntry[] {
+    const entriesIn = (block: number) => Math.min(INDEX_BLOCK_ENTRIES, segmentCount - block * INDEX_BLOCK_ENTRIES);
     const current = this.#numbers[NUMBER_OUTPUT_BLOCK]!;
-    if (current >= 0) {
-      this.#writeIndexBlock(current, Math.min(INDEX_BLOCK_ENTRIES, segmentCount - current * INDEX_BLOCK_ENTRIES));
+    if (current >= 0) this.#writeOpenBlock(current, entriesIn(current));
+    for (let block = 0; this.#overriding !== undefined && block * INDEX_BLOCK_ENTRIES < segmentCount; block++) {
+      const entries = this.#overriding.block(block, entriesIn(block));
+      if (entries !== undefined) this.#writeIndexBlock(block, entriesIn(block), entries);
     }
     const list: IndexListEntry[] = [];
     for (let block = 0; block * INDEX_BLOCK_ENTRIES < segmentCount; block++) {

@@ -12,7 +12,12 @@ export const WORD_CLAIM_LOCK = 1;
 export const WORD_COMMIT_LOCK = 2;
 /** Sequence number whose turn it is to commit. */
 export const WORD_TURN = 3;
-const WORD_COUNT = 16;
+/** Counts the records of an image with overriding records that their announcers have written. */
+export const WORD_WRITTEN = 4;
+/** Of a walk through an image with overriding records: each guards the segments whose number it is the remainder of. */
+export const WORD_SEGMENT_LOCKS = 16;
+export const WORD_SEGMENT_LOCKS_COUNT = 64;
+const WORD_COUNT = WORD_SEGMENT_LOCKS + WORD_SEGMENT_LOCKS_COUNT;
 
 /** Under the claim lock. */
 export const NUMBER_NEXT_SEGMENT = 0;
@@ -28,19 +33,26 @@ export const NUMBER_LAST_REGION_BYTES = 20;
 /** Of the attachment whose parts a walk is among: its number plus one (0: none, -1: not known after damage) and its next part. */
 export const NUMBER_INPUT_ATTACHMENT = 21;
 export const NUMBER_INPUT_ATTACHMENT_PART = 22;
+/** Of a walk through a differential image: segments that a gap between two records still holds, as a range. */
+export const NUMBER_INPUT_GAP_NEXT = 23;
+export const NUMBER_INPUT_GAP_END = 24;
+/** 1: the prefix that ends the gap is read already and kept. */
+export const NUMBER_INPUT_PREFIX_HELD = 25;
 /** Under the commit lock. */
 export const NUMBER_OUTPUT_OFFSET = 8;
 export const NUMBER_OUTPUT_CHAIN = 9;
 export const NUMBER_OUTPUT_PREVIOUS_SEGMENT = 10;
 export const NUMBER_OUTPUT_RECORDS = 11;
 export const NUMBER_OUTPUT_BLOCK = 12;
-export const NUMBER_OUTPUT_BLOCK_USED = 13;
 export const NUMBER_PAGES_DATA = 14;
 export const NUMBER_PAGES_UNIFORM = 15;
 export const NUMBER_CHUNKS = 16;
 export const NUMBER_CHUNKS_STORED = 17;
 export const NUMBER_CHUNKS_RAW = 18;
 export const NUMBER_INDEX_BYTES = 19;
+/** Zero pages that stand in a record, which they do in a differential image where the base has something else. */
+export const NUMBER_PAGES_ZERO = 26;
+export const NUMBER_PAGES_ABSENT = 27;
 const NUMBER_COUNT = 32;
 
 export const STAT_DONE_BYTES = 0;
@@ -49,6 +61,8 @@ export const STAT_READ_BYTES = 2;
 export const STAT_HOLE_BYTES = 3;
 export const STAT_DATA_BYTES = 4;
 export const STAT_CHUNKS = 5;
+/** Of what a load has brought back: pages whose contents are not known. */
+export const STAT_ABSENT_PAGES = 6;
 export const STAT_COUNT = 8;
 
 export interface SharedControl {

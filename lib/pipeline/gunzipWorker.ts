@@ -36,10 +36,6 @@ export interface GunzipJob {
 export function runGunzipWorker(job: GunzipJob): void {
   try {
     new GunzipWorker(job).run();
-  } catch (error) {
-    // Before the pipe is closed, so that the readers do not take its end for the end of the memory.
-    Atomics.store(job.control.words, WORD_ABORT, 1);
-    throw error;
   } finally {
     closeSync(job.outputFd);
   }

@@ -2,6 +2,8 @@
 import type { StartManifest } from '../../formats/vmsnap/manifest.js';
 import type { PlainError } from '../../native/errors.js';
 import type { SharedControl } from './control.js';
+import type { LinkDescription } from './link.js';
+import type { RecordLedgerShared } from './recordLedger.js';
 
 /** A part of a region that is wanted, and where its first byte goes in the target. */
 export interface RegionSelection {
@@ -18,10 +20,16 @@ export type SinkDescription =
       readonly path: string;
       /** False: the target is new, its holes are zero. True: what it held before must be overwritten. */
       readonly overwrite: boolean;
-      /** Overwrite with holes where the file system can. */
+      /** Overwrite with holes where the file system can; also what an earlier record of a segment wrote. */
       readonly punch: boolean;
     }
-  | { readonly kind: 'stream'; readonly fd: number; readonly path: string };
+  | {
+      readonly kind: 'stream';
+      readonly fd: number;
+      readonly path: string;
+      /** Bytes that stand in front of the first wanted byte of a region, one for each region. */
+      readonly inserts?: readonly (Uint8Array | undefined)[];
+    };
 
 export interface ReadJob {
   readonly kind: 'read';
@@ -45,8 +53,16 @@ export interface ReadJob {
   readonly order: 'index' | 'walk';
   /** Pairs of offset and prefix CRC of the index blocks; undefined if there is no index to go by. */
   readonly indexList: Float64Array | undefined;
-  /** Shared by all threads under the claim lock: the index block that claims are at. */
-  readonly indexBlock: Uint8Array;
+  /** The image once more, as the top of its chain; undefined if there is no index to go by. */
+  readonly top: LinkDescription | undefined;
+  /** The images below a differential one, nearest first. */
+  readonly bases: readonly LinkDescription[];
+  /** Whether pages that are the same as the base's are wanted; if not, `bases` is empty. */
+  readonly resolve: boolean;
+  /** Shared by all threads under the claim lock: a record prefix that a walk has read and not yet taken. */
+  readonly heldPrefix: Uint8Array;
+  /** Of a walk through an image with overriding records. */
+  readonly ledger: RecordLedgerShared | undefined;
   /** One for each region; undefined: nothing of it is wanted. */
   readonly selection: readonly (RegionSelection | undefined)[];
   readonly sink: SinkDescription;
@@ -74,12 +90,13 @@ export interface ReadWorkerResult {
   readonly sums: BigUint64Array;
   readonly findings: readonly WorkerFinding[];
   readonly findingCount: number;
+  /** Segment records, without those that a later one overrides where that is known from the index. */
   readonly segmentRecords: number;
   readonly chunks: number;
   readonly tail: WalkedTail;
   /** Index blocks and attachment parts that the walk met. */
   readonly others: readonly MetRecord[];
-  /** What the tables of the segment records add up to. */
+  /** What the tables of the segment records that count add up to. */
   readonly totals: SegmentTotals;
   /** In an open-ended region, whose records say how long each segment is: the first that is not full, and the last. */
   readonly openSegments: { readonly firstShort: OpenSegment | undefined; readonly last: OpenSegment | undefined };
@@ -91,6 +108,9 @@ export type MetRecord = readonly [number, number, number, number, number, number
 export interface SegmentTotals {
   dataPages: number;
   uniformPages: number;
+  sameAsBasePages: number;
+  absentPages: number;
+  zeroPages: number;
   chunks: number;
   storedBytes: number;
   rawChunks: number;

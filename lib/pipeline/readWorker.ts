@@ -4,26 +4,32 @@
  */
 
 import { corrupt } from '../../formats/vmsnap/corrupt.js';
-import { Geometry } from '../../formats/vmsnap/geometry.js';
-import { decodeHeader } from '../../formats/vmsnap/header.js';
-import { decodeHead, type ImageHead, readExactly, readIndexBlock } from '../../formats/vmsnap/imageFile.js';
+import { Geometry, leavesIn, type SegmentPlace } from '../../formats/vmsnap/geometry.js';
+import { type ImageHead, readExactly, readIndexBlock } from '../../formats/vmsnap/imageFile.js';
 import { decodeIndexEntry, type IndexEntry } from '../../formats/vmsnap/imageIndex.js';
 import {
   CHUNK_ENTRY_BYTES,
-  HEADER_BYTES,
   INDEX_BLOCK_ENTRIES,
   INDEX_ENTRY_BYTES,
-  KIND_SEGMENT,
   MIB,
   PREFIX_BYTES,
 } from '../../formats/vmsnap/layout.js';
+import { addSum, subtractSum } from '../../formats/vmsnap/memoryDigest.js';
 import { decodePrefix, headBytes, type RecordPrefix, recordBytes } from '../../formats/vmsnap/record.js';
-import { chunkRawBytes, type SegmentTables, segmentTablesMaxBytes } from '../../formats/vmsnap/segmentRecord.js';
+import {
+  chunkRawBytes,
+  type SegmentTables,
+  segmentTablesMaxBytes,
+  zeroPagesOf,
+} from '../../formats/vmsnap/segmentRecord.js';
 import { native } from '../../native/binding.js';
 import { VmsnapError } from '../../native/errors.js';
-import { asBuffer } from './commitLine.js';
+import { ChainDecoder } from './chainDecoder.js';
+import { type ChainEntries, ChainIndex } from './chainIndex.js';
 import { isAborted, STAT_CHUNKS, STAT_IMAGE_BYTES, statsOf, WORD_ABORT, WORD_CLAIM_LOCK } from './control.js';
 import { IndexClaims, type ReadClaim } from './indexClaims.js';
+import { readImageRange, rebuildHead, rebuildLink } from './link.js';
+import { entryMismatch, matchesEntry, requireCounts } from './matchEntry.js';
 import { Aborted, lock, unlock } from './mutex.js';
 import {
   FINDINGS_MAX,
@@ -33,9 +39,21 @@ import {
   type SegmentTotals,
   type WorkerFinding,
 } from './readJob.js';
-import { SegmentDecoder } from './segmentDecoder.js';
-import { Sink } from './sink.js';
+import { RecordLedger, type TakenRecord } from './recordLedger.js';
+import { type Damage, SegmentDecoder } from './segmentDecoder.js';
+import { type DecodedSegment, Sink } from './sink.js';
 import { type WalkClaim, WalkClaims } from './walkClaims.js';
+
+const NO_TOTALS: SegmentTotals = {
+  dataPages: 0,
+  uniformPages: 0,
+  sameAsBasePages: 0,
+  absentPages: 0,
+  zeroPages: 0,
+  chunks: 0,
+  storedBytes: 0,
+  rawChunks: 0,
+};
 
 export function runReadWorker(job: ReadJob): ReadWorkerResult {
   return new ReadWorker(job).run();
@@ -46,16 +64,19 @@ class ReadWorker {
   readonly #head: ImageHead;
   readonly #geometry: Geometry;
   readonly #decoder: SegmentDecoder;
+  /** Of a differential image: what it has in common with its bases. */
+  readonly #chain: ChainDecoder | undefined;
   readonly #sink: Sink;
   readonly #indexClaims: IndexClaims | undefined;
   readonly #walkClaims: WalkClaims | undefined;
+  readonly #ledger: RecordLedger | undefined;
   readonly #record: Buffer;
   readonly #sums: BigUint64Array;
   readonly #stats: Float64Array;
   readonly #findings: WorkerFinding[] = [];
   #findingCount = 0;
   #segmentRecords = 0;
-  readonly #totals: SegmentTotals = { dataPages: 0, uniformPages: 0, chunks: 0, storedBytes: 0, rawChunks: 0 };
+  readonly #totals: SegmentTotals = { ...NO_TOTALS };
   #firstShort: OpenSegment | undefined;
   #lastOpen: OpenSegment | undefined;
   #indexBlockNumber = -1;
@@ -64,17 +85,24 @@ class ReadWorker {
   constructor(job: ReadJob) {
     const { start, image } = job;
     this.#job = job;
-    this.#head = rebuildHead(job);
+    this.#head = rebuildHead(job.headBytes, image.path);
     this.#geometry = new Geometry(start.pageSize, start.segmentSize, start.chunkSize, job.regionSizes);
-    this.#decoder = new SegmentDecoder(this.#geometry, start.codec, image.path);
+    this.#decoder = new SegmentDecoder(this.#geometry, this.#head, image.path);
+    const bases = job.bases.map(rebuildLink);
+    this.#chain = bases.length === 0 ? undefined : new ChainDecoder(bases, this.#geometry);
     this.#stats = statsOf(job.control, job.worker);
     this.#sink = new Sink(job.sink, job.selection, this.#geometry, job.control, this.#stats);
     const note = (structure: string, error: VmsnapError, segment?: number) =>
       this.#noteFinding(structure, error, segment);
-    this.#indexClaims = job.order === 'index' ? new IndexClaims(job, this.#head, this.#geometry) : undefined;
+    this.#indexClaims =
+      job.order === 'index'
+        ? new IndexClaims(job, this.#geometry, new ChainIndex([rebuildLink(job.top!), ...bases]))
+        : undefined;
+    this.#ledger = job.ledger && new RecordLedger(job.ledger, job.control);
+    const baseIndex = bases.length === 0 ? undefined : new ChainIndex(bases);
     this.#walkClaims =
       job.order === 'walk'
-        ? new WalkClaims(job, this.#head, this.#geometry, this.#decoder, this.#stats, note)
+        ? new WalkClaims(job, this.#head, this.#geometry, this.#decoder, this.#stats, note, baseIndex, this.#ledger)
         : undefined;
     this.#record = Buffer.alloc(recordMaxBytes(this.#geometry, this.#head.header.alignmentBytes));
     this.#sums = new BigUint64Array(2 * job.regionSizes.length);
@@ -84,7 +112,7 @@ class ReadWorker {
     for (let claim = this.#claim(); claim !== undefined; claim = this.#claim()) {
       if (isAborted(this.#job.control)) throw new Aborted();
       if (claim.kind === 'zero') this.#takeZeros(claim.sequence, claim.segment, claim.count, true);
-      else if ('entry' in claim) this.#takeIndexed(claim.sequence, claim.segment, claim.entry);
+      else if (claim.kind === 'chain') this.#takeChain(claim.sequence, claim.segment, claim.entries);
       else this.#takeWalked(claim);
     }
     return {
@@ -125,7 +153,37 @@ class ReadWorker {
     }
   }
 
-  #takeIndexed(sequence: number, segment: number, entry: IndexEntry): void {
+  #takeChain(sequence: number, segment: number, entries: ChainEntries): void {
+    if (this.#job.order === 'walk') {
+      this.#collecting(segment, () => this.#takeBases(sequence, segment, entries));
+      return;
+    }
+    const [own, ...below] = entries;
+    if (own === undefined) this.#takeBases(sequence, segment, below);
+    else this.#takeIndexed(sequence, segment, own, below);
+  }
+
+  /** A segment of which this image has no record, but one of its bases. */
+  #takeBases(sequence: number, segment: number, entries: ChainEntries): void {
+    const place = this.#geometry.placeOf(segment);
+    const chain = this.#chain!;
+    chain.resolve(segment, place.sizeBytes / this.#geometry.pageSize, entries);
+    chain.decode();
+    chain.checkLeaves();
+    this.#countChain(chain);
+    this.#addLeaves(place, chain.leaves, leavesIn(place.sizeBytes));
+    this.#sink.writeSegment(sequence, place, chain);
+  }
+
+  #countChain(chain: ChainDecoder): void {
+    this.#stats[STAT_CHUNKS]! += chain.chunksDecoded;
+    // The progress of a verify counts the bytes of the image itself.
+    if (!this.#job.collect) this.#stats[STAT_IMAGE_BYTES]! += chain.bytesRead;
+    chain.chunksDecoded = 0;
+    chain.bytesRead = 0;
+  }
+
+  #takeIndexed(sequence: number, segment: number, entry: IndexEntry, baseEntries: ChainEntries): void {
     const { path } = this.#job.image;
     const record = this.#readIndexed(segment, entry);
     const prefix = decodePrefix(record, 0, {
@@ -135,7 +193,7 @@ class ReadWorker {
       alignmentBytes: this.#head.header.alignmentBytes,
     });
     if (!matchesEntry(prefix, segment, entry)) throw entryMismatch(path, segment, entry.offset);
-    this.#takeRecord(sequence, segment, prefix, record, entry);
+    this.#takeRecord(sequence, segment, prefix, record, entry, baseEntries);
   }
 
   #readIndexed(segment: number, entry: IndexEntry): Buffer {
@@ -148,9 +206,7 @@ class ReadWorker {
     if (length > this.#record.length || entry.offset + length > image.recordsEnd) {
       throw corrupt(image.path, entry.offset, `index: the record of segment ${segment} has no place in the file`);
     }
-    const wasCached = !image.dropBehind || native.residentShare(image.fd, entry.offset, length) > 0.5;
-    const record = readExactly(image, entry.offset, length, `the record of segment ${segment}`, this.#record);
-    if (!wasCached) native.dropCache(image.fd, entry.offset, length);
+    const record = readImageRange(image, entry.offset, length, `the record of segment ${segment}`, this.#record);
     this.#stats[STAT_IMAGE_BYTES]! += length;
     return record;
   }
@@ -158,9 +214,18 @@ class ReadWorker {
   #takeWalked(claim: Extract<WalkClaim, { kind: 'record' }>): void {
     const { segment, prefix } = claim;
     this.#takeZeros(claim.sequence, claim.gapFrom, segment - claim.gapFrom, false);
-    try {
+    this.#collecting(segment, () => {
       const record = claim.record ?? this.#readWalked(prefix);
-      this.#takeRecord(claim.sequence, segment, prefix, record, this.#indexEntryOf(segment, prefix));
+      const entry = this.#indexEntryOf(segment, prefix);
+      if (entry !== undefined || this.#job.indexList === undefined) this.#segmentRecords++;
+      this.#takeRecord(claim.sequence, segment, prefix, record, entry, claim.baseEntries);
+    });
+  }
+
+  /** Damage in a segment of a walk does not end it, if it is to be collected. */
+  #collecting(segment: number, action: () => void): void {
+    try {
+      action();
     } catch (error) {
       if (!(error instanceof VmsnapError) || error.code !== 'CORRUPT') throw error;
       this.#noteFinding('record', error, segment);
@@ -172,7 +237,11 @@ class ReadWorker {
     return readExactly(this.#job.image, prefix.offset, length, `the record of segment ${prefix.subject}`, this.#record);
   }
 
-  /** In a walk through a file that has a sound index, each record is held against its entry. */
+  /**
+   * In a walk through a file that has a sound index, each record is held against its entry. Of overriding records the entry
+   * names the last, which is proven by all the others standing before it, and by as many records being named as entries there are.
+   * @returns undefined without an index, and of a record that a later one overrides.
+   */
   #indexEntryOf(segment: number, prefix: RecordPrefix): IndexEntry | undefined {
     if (this.#job.indexList === undefined) return undefined;
     const block = Math.floor(segment / INDEX_BLOCK_ENTRIES);
@@ -191,11 +260,12 @@ class ReadWorker {
       );
     const slot = segment % INDEX_BLOCK_ENTRIES;
     const entry = decodeIndexEntry(this.#indexBlock.entries, slot, this.#job.image.path, this.#indexBlock.entriesAt);
+    if (this.#ledger !== undefined && prefix.offset < entry.offset) return undefined;
     if (!matchesEntry(prefix, segment, entry) || entry.offset !== prefix.offset) {
       throw corrupt(
         this.#job.image.path,
         this.#indexBlock.entriesAt + slot * INDEX_ENTRY_BYTES,
-        `index entry of segment ${segment} does not name its record`,
+        `index entry of segment ${segment} does not name its ${this.#ledger === undefined ? '' : 'last '}record`,
       );
     }
     return entry;
@@ -207,6 +277,7 @@ class ReadWorker {
     prefix: RecordPrefix,
     record: Buffer,
     entry: IndexEntry | undefined,
+    baseEntries: ChainEntries | undefined,
   ): void {
     const openEnded = this.#job.openEnded && segment >= this.#geometry.regions.at(-1)!.firstSegment;
     const place = this.#geometry.placeOf(segment);
@@ -214,12 +285,65 @@ class ReadWorker {
     const tables = this.#decoder.decodeTables(record, prefix, pageCount);
     if (entry !== undefined) requireCounts(tables, entry, segment, prefix, this.#job.image.path);
     if (openEnded) this.#noteOpenSegment({ segment, pageCount: tables.pageCount, offset: prefix.offset });
-    this.#segmentRecords++;
-    this.#addTotals(prefix, record, tables);
     const sized = { ...place, sizeBytes: tables.pageCount * this.#geometry.pageSize };
-    if (!this.#job.structureOnly) this.#takePayload(prefix, record, tables, sized);
-    const { states, data, words } = this.#decoder;
-    this.#sink.writeSegment(sequence, sized, { states, data, words, dataPages: tables.dataPages });
+    const decoded =
+      tables.sameAsBasePages > 0 && this.#job.resolve
+        ? this.#decodeWithBases(segment, prefix, record, tables, baseEntries)
+        : this.#decode(prefix, record, tables);
+    const totals = this.#totalsOf(prefix, record, tables);
+    if (this.#ledger === undefined) {
+      this.#addTotals(totals, 1);
+      if (decoded.leaves !== undefined) this.#addLeaves(sized, decoded.leaves, tables.leafCount);
+      this.#sink.writeSegment(sequence, sized, decoded);
+      return;
+    }
+    this.#ledger.take(segment, sequence, (earlier) =>
+      this.#override(sequence, sized, tables, decoded, totals, earlier),
+    );
+  }
+
+  /** Puts a record into the place of an earlier one of its segment. */
+  #override(
+    sequence: number,
+    place: SegmentPlace,
+    tables: SegmentTables,
+    decoded: Decoded,
+    totals: SegmentTotals,
+    earlier: TakenRecord | undefined,
+  ): TakenRecord {
+    const region = this.#sums.subarray(place.region * 2, place.region * 2 + 2);
+    if (earlier !== undefined) {
+      this.#addTotals(earlier.totals, -1);
+      this.#sink.takeBack(place, earlier.dataPages, earlier.absentPages);
+      subtractSum(region, earlier.sum);
+    }
+    const sum = new BigUint64Array(2);
+    const firstLeaf = place.regionOffset / MIB;
+    if (decoded.leaves !== undefined) native.addLeaves(place.region, firstLeaf, decoded.leaves, tables.leafCount, sum);
+    addSum(region, [sum[0]!, sum[1]!]);
+    this.#addTotals(totals, 1);
+    const absentPages = this.#sink.writeSegment(sequence, place, decoded, earlier !== undefined);
+    return { totals, dataPages: decoded.dataPages, absentPages, sum: [sum[0]!, sum[1]!] };
+  }
+
+  #decodeWithBases(
+    segment: number,
+    prefix: RecordPrefix,
+    record: Buffer,
+    tables: SegmentTables,
+    baseEntries: ChainEntries | undefined,
+  ): Decoded {
+    const { states, words, codec } = this.#decoder;
+    const chain = this.#chain!;
+    const onDamage = (damage: Damage) => this.#noteDamage(damage, segment);
+    const { path } = this.#job.image;
+    const top = { path, prefix, record, tables, states, words, codec, chunkSize: this.#geometry.chunkSize };
+    chain.resolve(segment, tables.pageCount, baseEntries, top);
+    const whole = chain.decode(undefined, onDamage);
+    this.#decoder.checkPadding(record, prefix, onDamage);
+    if (whole) chain.checkLeaves(onDamage);
+    this.#countChain(chain);
+    return chain;
   }
 
   /** Claims of one worker rise, so its first and last are known without looking at the others. */
@@ -228,30 +352,39 @@ class ReadWorker {
     if (open.pageCount < this.#geometry.pagesPerSegment) this.#firstShort ??= open;
   }
 
-  #addTotals(prefix: RecordPrefix, record: Buffer, tables: SegmentTables): void {
-    const totals = this.#totals;
-    totals.dataPages += tables.dataPages;
-    totals.uniformPages += tables.uniformPages;
-    totals.chunks += tables.chunkCount;
-    totals.storedBytes += prefix.payloadBytes;
-    for (let i = 0; i < tables.chunkCount; i++) {
-      const storedBytes = record.readUInt32LE(tables.chunkEntriesAt + CHUNK_ENTRY_BYTES * i);
-      if (storedBytes === chunkRawBytes(i, tables.dataPages, this.#geometry)) totals.rawChunks++;
-    }
+  #addTotals(totals: SegmentTotals, sign: 1 | -1): void {
+    for (const key of Object.keys(NO_TOTALS) as (keyof SegmentTotals)[]) this.#totals[key] += sign * totals[key];
   }
 
-  #takePayload(
-    prefix: RecordPrefix,
-    record: Buffer,
-    tables: SegmentTables,
-    place: { region: number; regionOffset: number },
-  ): void {
-    this.#decoder.decodePayload(record, prefix, tables, (damage) => {
-      this.#noteFinding(damage.structure, damage.error, prefix.subject, damage.ranges);
-    });
+  #totalsOf(prefix: RecordPrefix, record: Buffer, tables: SegmentTables): SegmentTotals {
+    let rawChunks = 0;
+    for (let i = 0; i < tables.chunkCount; i++) {
+      const storedBytes = record.readUInt32LE(tables.chunkEntriesAt + CHUNK_ENTRY_BYTES * i);
+      if (storedBytes === chunkRawBytes(i, tables.dataPages, this.#geometry)) rawChunks++;
+    }
+    const { dataPages, uniformPages, sameAsBasePages, absentPages, chunkCount: chunks } = tables;
+    const zeroPages = zeroPagesOf(tables);
+    const storedBytes = prefix.payloadBytes;
+    return { dataPages, uniformPages, sameAsBasePages, absentPages, zeroPages, chunks, storedBytes, rawChunks };
+  }
+
+  #decode(prefix: RecordPrefix, record: Buffer, tables: SegmentTables): Decoded {
+    const { states, data, words, leaves } = this.#decoder;
+    const { dataPages, absentPages } = tables;
+    const decoded = { states, data, words, dataPages, absentPages };
+    if (this.#job.structureOnly) return { ...decoded, leaves: undefined };
+    this.#decoder.decodePayload(record, prefix, tables, (damage) => this.#noteDamage(damage, prefix.subject));
     this.#stats[STAT_CHUNKS]! += tables.chunkCount;
+    return { ...decoded, leaves };
+  }
+
+  #addLeaves(place: { region: number; regionOffset: number }, leaves: Uint8Array, leafCount: number): void {
     const sum = this.#sums.subarray(place.region * 2, place.region * 2 + 2);
-    native.addLeaves(place.region, place.regionOffset / MIB, this.#decoder.leaves, tables.leafCount, sum);
+    native.addLeaves(place.region, place.regionOffset / MIB, leaves, leafCount, sum);
+  }
+
+  #noteDamage({ structure, error, ranges }: Damage, segment: number): void {
+    this.#noteFinding(structure, error, segment, ranges);
   }
 
   /** A load stops at the first damage; a verify notes it and goes on. */
@@ -263,43 +396,12 @@ class ReadWorker {
   }
 }
 
+/** A segment's pages with its leaf digests, which are undefined where no payload was read. */
+interface Decoded extends DecodedSegment {
+  readonly leaves: Uint8Array | undefined;
+}
+
 /** Bytes of the largest segment record that this geometry allows. */
 function recordMaxBytes(geometry: Geometry, alignmentBytes: number): number {
   return PREFIX_BYTES + segmentTablesMaxBytes(geometry, alignmentBytes) + geometry.segmentSize + alignmentBytes;
-}
-
-function matchesEntry(prefix: RecordPrefix, segment: number, entry: IndexEntry): boolean {
-  return (
-    prefix.kind === KIND_SEGMENT &&
-    prefix.subject === segment &&
-    prefix.crc === entry.prefixCrc &&
-    headBytes(prefix) === entry.headBytes &&
-    prefix.payloadBytes === entry.payloadBytes
-  );
-}
-
-function entryMismatch(path: string, segment: number, offset: number): VmsnapError {
-  return corrupt(path, offset, `this is not the record of segment ${segment} that the index names`);
-}
-
-function requireCounts(
-  tables: SegmentTables,
-  entry: IndexEntry,
-  segment: number,
-  prefix: RecordPrefix,
-  path: string,
-): void {
-  const equal =
-    tables.dataPages === entry.dataPages &&
-    tables.uniformPages === entry.uniformPages &&
-    entry.referencePages + entry.sameAsBasePages + entry.absentPages === 0;
-  if (!equal)
-    throw corrupt(path, prefix.offset, `index entry of segment ${segment} has other page counts than its record`);
-}
-
-/** The head's bytes come through a message; everything else about it is derived again. */
-function rebuildHead(job: ReadJob): ImageHead {
-  const bytes = asBuffer(job.headBytes as Uint8Array);
-  const header = decodeHeader(bytes.subarray(0, HEADER_BYTES), job.image.path);
-  return decodeHead(header, bytes.subarray(0, HEADER_BYTES), bytes.subarray(HEADER_BYTES), job.image.path);
 }

@@ -1,6 +1,12 @@
 /**
- * One worker of a save: claims a segment, scans and compacts it, compresses its chunks into an output buffer, announces
- * it, and writes it once it has a place. All buffers are made once, so memory does not depend on the source's size.
+ * One worker of a save: claims a segment of its feed and has it scanned and compacted (feeds/), compresses its chunks into
+ * an output buffer, announces it, and writes it once it has a place. All buffers are made once, so memory does not depend on the source's size.
+ *
+ * With a device it claims some segments more in advance, which the device looks at meanwhile (aheadClaims.ts). That
+ * changes who saves which segment and nothing else. Nor can it stop the commit line: a worker does its claims in the order
+ * of their numbers, so the one whose turn it is always belongs to a worker that is at it or at nothing before it. There
+ * it waits for the device (which has a limit) or for a slot that another has not taken yet; and whoever waits in the
+ * commit line takes what is his at every step, whatever he has claimed in advance.
  */
 import { Geometry, leavesIn } from '../../formats/vmsnap/geometry.js';
 import { CHUNK_ENTRY_BYTES, MIB, PREFIX_BYTES, roundUp } from '../../formats/vmsnap/layout.js';
@@ -13,70 +19,84 @@ import {
 } from '../../formats/vmsnap/segmentRecord.js';
 import {
   native,
+  REPORT_CHECKED_ANSWERS,
   REPORT_DATA_PAGES,
-  REPORT_FAILED_OFFSET,
-  REPORT_HOLE_BYTES,
-  REPORT_LENGTH,
-  REPORT_READ_BYTES,
+  REPORT_DEVICE_ZERO_PAGES,
+  REPORT_UNANSWERED_PAGES,
   REPORT_UNIFORM_PAGES,
-  SCAN_TRUNCATED,
+  REPORT_WRONG_ANSWERS,
   type ScanOutput,
   type SegmentScanner,
 } from '../../native/binding.js';
-import { errnoError, VmsnapError } from '../../native/errors.js';
 import { bound, type ChunkCodec, type CodecSettings, createCodec } from '../codecs.js';
+import { AheadClaims, type SlottedClaim } from './aheadClaims.js';
+import { BaseDiff, type SegmentCounts } from './baseDiff.js';
+import { ChainSource } from './chainSource.js';
 import { asBuffer, CommitLine, type CommitShared, writeAt } from './commitLine.js';
 import {
   isAborted,
-  NUMBER_INPUT_STATE,
   NUMBER_NEXT_SEGMENT,
-  NUMBER_NEXT_SEQUENCE,
   type SharedControl,
   STAT_DATA_BYTES,
   STAT_DONE_BYTES,
-  STAT_HOLE_BYTES,
   STAT_IMAGE_BYTES,
-  STAT_READ_BYTES,
   statsOf,
   WORD_ABORT,
   WORD_CLAIM_LOCK,
 } from './control.js';
+import { type Claim, ClaimNumbers, type Feed, type FeedContext, type StoredSegments } from './feeds/feed.js';
+import { ImageFeed } from './feeds/imageFeed.js';
+import { QemuStreamFeed } from './feeds/qemuStreamFeed.js';
+import { RandomFeed } from './feeds/randomFeed.js';
+import type { ImageSourceDescription, SourceDescription } from './feeds/sourceDescription.js';
+import { StreamFeed } from './feeds/streamFeed.js';
+import type { LinkDescription } from './link.js';
 import { Aborted, lock, unlock } from './mutex.js';
+import { RecordsReadBack } from './storedSegments.js';
 
 /** Finished segments that a worker may hold while an earlier one of another worker is not done. */
 export const OUTPUT_BUFFERS_PER_WORKER = 3;
-
-/** A part of a file that holds a part of a region. */
-export interface SourceExtent {
-  readonly fd: number;
-  readonly path: string;
-  readonly fileOffset: number;
-  readonly lengthBytes: number;
-}
-
-export type SourceDescription =
-  /** `regions[i]` lies in one extent. `cached`: its file has a page cache worth keeping clean. */
-  | { readonly kind: 'extents'; readonly regions: readonly SourceExtent[]; readonly cached: boolean }
-  /** Regions end to end from a pipe or the like. `openEnded`: the last region takes what comes. */
-  | { readonly kind: 'stream'; readonly fd: number; readonly path: string; readonly openEnded: boolean };
 
 export interface SaveJob {
   readonly kind: 'save';
   readonly worker: number;
   readonly commit: CommitShared;
-  readonly source: SourceDescription;
+  readonly source: SourceDescription | ImageSourceDescription;
+  /** Of a differential save: the base and the images below it. Else empty. */
+  readonly base: readonly LinkDescription[];
   readonly pageSize: number;
   readonly segmentSize: number;
   readonly chunkSize: number;
   readonly regionSizes: readonly number[];
   readonly codec: CodecSettings;
   readonly detector: 'auto' | 'avx2' | 'neon' | 'scalar';
+  /** An open DSA device to which this worker hands its segments in advance; only with memory that lies in files. */
+  readonly device?: JobDevice | undefined;
+  /** 0 to 100: share of the zero pages that is stored as data. */
+  readonly normalPageRatio?: number | undefined;
+}
+
+export interface JobDevice {
+  readonly handle: number;
+  /** Segments that are with the device while one is compressed. */
+  readonly aheadSegments: number;
+  readonly selfCheck: boolean;
 }
 
 export interface SaveWorkerResult {
   /** Two words (low, high) a region. */
   readonly sums: BigUint64Array;
-  readonly detector: string;
+  readonly device: DeviceShare;
+}
+
+/** What the device did for one worker. */
+export interface DeviceShare {
+  /** Pages that the device called zero. */
+  pagesZero: number;
+  /** Pages that the device gave no answer for and the CPU looked at. */
+  pagesByCpu: number;
+  pagesChecked: number;
+  pagesWrong: number;
 }
 
 /** Bytes that an output buffer needs for any segment. */
@@ -89,16 +109,9 @@ export function runSaveWorker(job: SaveJob): SaveWorkerResult {
   return new SaveWorker(job).run();
 }
 
-interface Claim {
-  readonly sequence: number;
-  readonly segment: number;
-  readonly region: number;
-  readonly regionOffset: number;
-  readonly sizeBytes: number;
-}
-
 interface Pending {
   readonly sequence: number;
+  readonly segment: number;
   readonly buffer: number;
   readonly bytes: number;
 }
@@ -110,15 +123,17 @@ class SaveWorker {
   readonly #line: CommitLine;
   readonly #codec: ChunkCodec;
   readonly #scanner: SegmentScanner;
+  readonly #feed: Feed;
   readonly #output: ScanOutput;
   readonly #sums: BigUint64Array;
   readonly #stats: Float64Array;
-  readonly #extent = new Float64Array(3);
-  readonly #input: Uint8Array | undefined;
+  readonly #base: BaseDiff | undefined;
   readonly #buffers: ReadonlyMap<number, Buffer>;
   readonly #free: number[];
   readonly #pending: Pending[] = [];
   readonly #takePlaced = () => this.#writePlaced();
+  readonly #claims: AheadClaims<Claim>;
+  readonly #share: DeviceShare = { pagesZero: 0, pagesByCpu: 0, pagesChecked: 0, pagesWrong: 0 };
 
   constructor(job: SaveJob) {
     const { pageSize, segmentSize, commit } = job;
@@ -127,18 +142,29 @@ class SaveWorker {
     this.#geometry = new Geometry(pageSize, segmentSize, job.chunkSize, job.regionSizes);
     this.#line = new CommitLine(commit);
     this.#codec = createCodec(job.codec);
-    this.#scanner = new native.SegmentScanner({ detector: job.detector, pageSize, segmentSize });
-    const pages = this.#geometry.pagesPerSegment;
-    this.#output = {
-      data: new Uint8Array(segmentSize),
-      states: new Uint8Array(pages),
-      words: new BigUint64Array(pages),
-      leaves: new Uint8Array(16 * this.#geometry.leavesPerSegment),
-      report: new Float64Array(REPORT_LENGTH),
-    };
+    const { device } = job;
+    this.#scanner = new native.SegmentScanner({
+      detector: job.detector,
+      pageSize,
+      segmentSize,
+      normalPagePercent: job.normalPageRatio,
+      selfCheck: device?.selfCheck,
+      device: device?.handle,
+      slots: device === undefined ? undefined : device.aheadSegments + 1,
+    });
+    this.#claims = new AheadClaims(
+      {
+        claim: () => this.#claim(),
+        submit: (claim, slot) => this.#submitAhead(claim, slot),
+        wanted: () => this.#claimsWanted(),
+      },
+      device?.aheadSegments ?? 0,
+    );
+    this.#base = job.base.length === 0 ? undefined : new BaseDiff(job.base, this.#geometry);
     this.#sums = new BigUint64Array(2 * job.regionSizes.length);
     this.#stats = statsOf(this.#control, job.worker);
-    this.#input = job.source.kind === 'stream' ? new Uint8Array(segmentSize) : undefined;
+    this.#feed = this.#createFeed();
+    this.#output = this.#feed.output;
     this.#free = Array.from(
       { length: OUTPUT_BUFFERS_PER_WORKER },
       (_, i) => job.worker * OUTPUT_BUFFERS_PER_WORKER + i,
@@ -147,169 +173,133 @@ class SaveWorker {
   }
 
   run(): SaveWorkerResult {
+    try {
+      return this.#run();
+    } finally {
+      this.#scanner.close();
+    }
+  }
+
+  #run(): SaveWorkerResult {
     for (;;) {
       if (isAborted(this.#control)) throw new Aborted();
-      const claim = this.#claim();
-      if (claim === undefined) break;
-      this.#process(claim);
+      const next = this.#claims.next();
+      if (next === undefined) break;
+      this.#process(next);
       this.#writePlaced();
     }
     while (this.#pending.length > 0) {
       this.#line.waitForPlace(this.#pending[0]!.sequence);
       this.#writePlaced();
     }
-    return { sums: this.#sums, detector: this.#scanner.detector };
+    return { sums: this.#sums, device: this.#share };
+  }
+
+  #createFeed(): Feed {
+    const { source, device } = this.#job;
+    const chain = source.kind === 'image' ? new ChainSource(source.links, this.#geometry) : undefined;
+    const index = (this.#base ?? chain)?.index;
+    const context: FeedContext = {
+      control: this.#control,
+      geometry: this.#geometry,
+      scanner: this.#scanner,
+      stats: this.#stats,
+      deviceSlots: device === undefined ? 0 : device.aheadSegments + 1,
+      claims: new ClaimNumbers(this.#control, this.#geometry, this.#stats, index),
+      stored: this.#storedSegments(),
+    };
+    switch (source.kind) {
+      case 'extents':
+      case 'pages':
+        return new RandomFeed(source, context);
+      case 'stream':
+        return new StreamFeed(source, context);
+      case 'qemu-stream':
+        return new QemuStreamFeed(source, context);
+      case 'image':
+        return new ImageFeed(chain!, context);
+    }
+  }
+
+  #storedSegments(): StoredSegments | undefined {
+    const { commit, codec } = this.#job;
+    if (commit.overriding === undefined) return undefined;
+    return new RecordsReadBack(this.#line, commit.output, this.#geometry, codec, this.#sums, this.#takePlaced);
+  }
+
+  #submitAhead(claim: Claim, slot: number): void {
+    if (this.#job.device !== undefined) this.#feed.submitAhead(claim, slot);
+  }
+
+  /** Towards the end each worker leaves the others their share: a look without the lock is good enough for that. */
+  #claimsWanted(): number {
+    const workers = this.#job.commit.buffers.length / OUTPUT_BUFFERS_PER_WORKER;
+    const left = this.#geometry.segmentCount - this.#control.numbers[NUMBER_NEXT_SEGMENT]!;
+    return Math.max(0, Math.floor(left / workers));
   }
 
   #claim(): Claim | undefined {
     const { words } = this.#control;
     lock(words, WORD_CLAIM_LOCK, WORD_ABORT);
     try {
-      return this.#job.source.kind === 'extents' ? this.#claimExtent(this.#job.source.regions) : this.#claimStream();
+      return this.#feed.claim();
     } finally {
       unlock(words, WORD_CLAIM_LOCK);
     }
   }
 
-  /** The next segment that is not wholly a hole: time goes in proportion to the data, not to the size. */
-  #claimExtent(regions: readonly SourceExtent[]): Claim | undefined {
-    const { numbers } = this.#control;
-    let segment = numbers[NUMBER_NEXT_SEGMENT]!;
-    while (segment < this.#geometry.segmentCount) {
-      const place = this.#geometry.placeOf(segment);
-      const extent = regions[place.region]!;
-      const from = extent.fileOffset + place.regionOffset;
-      const data = native.seekData(extent.fd, from, extent.fileOffset + extent.lengthBytes);
-      if (data < 0) throw errnoError(data, 'read', extent.path, from);
-      const hole = Math.floor((data - from) / this.#geometry.segmentSize);
-      if (hole === 0 && data < extent.fileOffset + extent.lengthBytes) {
-        numbers[NUMBER_NEXT_SEGMENT] = segment + 1;
-        return this.#numbered(segment);
-      }
-      const region = this.#geometry.regions[place.region]!;
-      const skipTo =
-        data === extent.fileOffset + extent.lengthBytes ? region.firstSegment + region.segmentCount : segment + hole;
-      this.#skipHole(segment, skipTo);
-      segment = skipTo;
-    }
-    numbers[NUMBER_NEXT_SEGMENT] = segment;
-    return undefined;
-  }
-
-  #skipHole(segment: number, end: number): void {
-    const first = this.#geometry.placeOf(segment);
-    const last = this.#geometry.placeOf(end - 1);
-    const bytes = last.regionOffset + last.sizeBytes - first.regionOffset;
-    this.#stats[STAT_DONE_BYTES]! += bytes;
-    this.#stats[STAT_HOLE_BYTES]! += bytes;
-  }
-
-  #numbered(segment: number): Claim {
-    const sequence = this.#control.numbers[NUMBER_NEXT_SEQUENCE]!;
-    this.#control.numbers[NUMBER_NEXT_SEQUENCE] = sequence + 1;
-    return { sequence, segment, ...this.#geometry.placeOf(segment) };
-  }
-
-  /** Reads the next segment of a stream into this worker's input buffer. NUMBER_INPUT_STATE 1: the stream has ended. */
-  #claimStream(): Claim | undefined {
-    const { numbers } = this.#control;
-    const source = this.#job.source as Extract<SourceDescription, { kind: 'stream' }>;
-    const segment = numbers[NUMBER_NEXT_SEGMENT]!;
-    if (numbers[NUMBER_INPUT_STATE] === 1) return undefined;
-    if (segment >= this.#geometry.segmentCount) return this.#expectEnd(source);
-    const claim = this.#numbered(segment);
-    const wanted = claim.sizeBytes;
-    const got = this.#readStream(source, this.#input!, wanted);
-    numbers[NUMBER_NEXT_SEGMENT] = segment + 1;
-    if (got === wanted) return claim;
-    numbers[NUMBER_INPUT_STATE] = 1;
-    const lastRegion = this.#job.regionSizes.length - 1;
-    const total =
-      this.#geometry.regions.slice(0, claim.region).reduce((sum, r) => sum + r.sizeBytes, 0) + claim.regionOffset + got;
-    if (!source.openEnded || claim.region !== lastRegion) throw this.#shortStream(source, total);
-    if (got % this.#geometry.pageSize !== 0) throw notWholePages(source.path, total, this.#geometry.pageSize);
-    if (total === 0)
-      throw new VmsnapError('USAGE', `${source.path} is empty: there is no memory to save`, { path: source.path });
-    if (got === 0) {
-      // The stream ended at a segment boundary: the claim was for nothing.
-      numbers[NUMBER_NEXT_SEQUENCE] = claim.sequence;
-      return undefined;
-    }
-    return { ...claim, sizeBytes: got };
-  }
-
-  #expectEnd(source: { fd: number; path: string }): undefined {
-    this.#control.numbers[NUMBER_INPUT_STATE] = 1;
-    const extra = new Uint8Array(1);
-    if (this.#readStream(source, extra, 1) === 0) return undefined;
-    throw new VmsnapError(
-      'USAGE',
-      `${source.path} goes on after the ${this.#geometry.totalBytes} bytes that the regions take`,
-      {
-        path: source.path,
-        hint: 'check the sizes of --region',
-      },
-    );
-  }
-
-  #readStream(source: { fd: number; path: string }, into: Uint8Array, length: number): number {
-    const got = native.readStream(source.fd, into, 0, length, this.#control.words, WORD_ABORT);
-    if (isAborted(this.#control)) throw new Aborted();
-    if (got < 0) throw errnoError(got, 'read', source.path);
-    this.#stats[STAT_READ_BYTES]! += got;
-    return got;
-  }
-
-  #shortStream(source: { path: string }, total: number): VmsnapError {
-    return new VmsnapError(
-      'USAGE',
-      `${source.path} ends after ${total} bytes, before the ${this.#geometry.totalBytes} that the regions take`,
-      { path: source.path, offset: total, hint: 'check the sizes of --region' },
-    );
-  }
-
-  #process(claim: Claim): void {
-    this.#scan(claim);
+  #process({ claim, slot }: SlottedClaim<Claim>): void {
+    const absentPages = this.#feed.scan(claim, slot);
+    this.#countAnswers();
     const { report, leaves } = this.#output;
     const dataPages = report[REPORT_DATA_PAGES]!;
-    const uniformPages = report[REPORT_UNIFORM_PAGES]!;
-    if (dataPages + uniformPages === 0) {
-      this.#line.announceZero(claim.sequence, this.#takePlaced);
-    } else {
-      const leafCount = leavesIn(claim.sizeBytes);
+    const isZero = dataPages + report[REPORT_UNIFORM_PAGES]! === 0;
+    if (!isZero) {
       const sum = this.#sums.subarray(claim.region * 2, claim.region * 2 + 2);
-      native.addLeaves(claim.region, claim.regionOffset / MIB, leaves, leafCount, sum);
-      this.#store(claim, dataPages, uniformPages, leafCount);
+      native.addLeaves(claim.region, claim.regionOffset / MIB, leaves, leavesIn(claim.sizeBytes), sum);
     }
+    const counts = this.#takeOutBase(claim, absentPages);
+    const hasNothing =
+      this.#base === undefined ? isZero && counts.absentPages === 0 : counts.sameAsBasePages === this.#pagesOf(claim);
+    const isFirst = claim.earlierSequence === undefined;
+    // A record that there may be of it already counts until another does.
+    if (hasNothing && isFirst) this.#line.announceNone(claim.sequence, this.#takePlaced);
+    else this.#store(claim, counts);
+    if (!isFirst) return;
     this.#stats[STAT_DONE_BYTES]! += claim.sizeBytes;
     this.#stats[STAT_DATA_BYTES]! += dataPages * this.#geometry.pageSize;
   }
 
-  #scan(claim: Claim): void {
-    if (this.#job.source.kind === 'stream') {
-      this.#scanner.scanMemory(this.#input!, 0, claim.sizeBytes, this.#output);
-      return;
-    }
-    const extent = this.#job.source.regions[claim.region]!;
-    const offset = extent.fileOffset + claim.regionOffset;
-    const wasCached = !this.#job.source.cached || isCached(extent.fd, offset, claim.sizeBytes);
-    this.#extent[0] = extent.fd;
-    this.#extent[1] = offset;
-    this.#extent[2] = claim.sizeBytes;
-    const status = this.#scanner.scanExtents(this.#extent, 1, this.#output);
-    const { report } = this.#output;
-    if (status === SCAN_TRUNCATED) throw sourceTruncated(extent.path, report[REPORT_FAILED_OFFSET]!);
-    if (status < 0) throw errnoError(status, 'read', extent.path, report[REPORT_FAILED_OFFSET]!);
-    this.#stats[STAT_READ_BYTES]! += report[REPORT_READ_BYTES]!;
-    this.#stats[STAT_HOLE_BYTES]! += report[REPORT_HOLE_BYTES]!;
-    if (!wasCached) native.dropCache(extent.fd, offset, claim.sizeBytes);
+  #pagesOf({ sizeBytes }: Claim): number {
+    return sizeBytes / this.#geometry.pageSize;
   }
 
-  #store(claim: Claim, dataPages: number, uniformPages: number, leafCount: number): void {
+  /** The pages that are to be stored; in a differential save without those that the base has too. */
+  #takeOutBase(claim: Claim, absentPages: number): SegmentCounts {
+    const { report } = this.#output;
+    const pageCount = this.#pagesOf(claim);
+    if (this.#base !== undefined) return this.#base.apply(claim.segment, pageCount, claim.entries, this.#output);
+    const dataPages = report[REPORT_DATA_PAGES]!;
+    const uniformPages = report[REPORT_UNIFORM_PAGES]!;
+    const zeroPages = pageCount - dataPages - uniformPages - absentPages;
+    return { dataPages, uniformPages, zeroPages, sameAsBasePages: 0, absentPages };
+  }
+
+  #countAnswers(): void {
+    const { report } = this.#output;
+    this.#share.pagesZero += report[REPORT_DEVICE_ZERO_PAGES]!;
+    this.#share.pagesByCpu += report[REPORT_UNANSWERED_PAGES]!;
+    this.#share.pagesChecked += report[REPORT_CHECKED_ANSWERS]!;
+    this.#share.pagesWrong += report[REPORT_WRONG_ANSWERS]!;
+  }
+
+  #store(claim: Claim, counts: SegmentCounts): void {
+    const { dataPages, uniformPages } = counts;
     const { alignmentBytes } = this.#job.commit.output;
     const number = this.#takeBuffer();
     const out = this.#buffers.get(number)!;
-    const pageCount = claim.sizeBytes / this.#geometry.pageSize;
+    const pageCount = this.#pagesOf(claim);
+    const leafCount = leavesIn(claim.sizeBytes);
     const { states, words, leaves } = this.#output;
     const input = { states, pageCount, dataPages, uniformPages, words, leaves, leafCount };
     const plan = encodeSegmentTables(input, this.#geometry, alignmentBytes, out);
@@ -332,14 +322,13 @@ class SaveWorker {
       segment: claim.segment,
       ...lengths,
       tablesCrc,
-      dataPages,
-      uniformPages,
+      ...counts,
       chunks: plan.chunkCount,
       rawChunks,
       buffer: number,
     };
     this.#line.announce(claim.sequence, finished, this.#takePlaced);
-    this.#pending.push({ sequence: claim.sequence, buffer: number, bytes });
+    this.#pending.push({ sequence: claim.sequence, segment: claim.segment, buffer: number, bytes });
   }
 
   #storeChunk(i: number, rawBytes: number, out: Buffer, at: number): number {
@@ -362,41 +351,14 @@ class SaveWorker {
   /** Writes this worker's records that have got a place, oldest first. */
   #writePlaced(): void {
     while (this.#pending.length > 0) {
-      const { sequence, buffer, bytes } = this.#pending[0]!;
+      const { sequence, segment, buffer, bytes } = this.#pending[0]!;
       const offset = this.#line.takePlace(sequence);
       if (offset === undefined) return;
       if (offset >= 0) writeAt(this.#job.commit.output, this.#buffers.get(buffer)!, bytes, offset);
+      if (this.#job.commit.overriding !== undefined) this.#line.noteWritten(segment, offset);
       this.#stats[STAT_IMAGE_BYTES]! += bytes;
       this.#pending.shift();
       this.#free.push(buffer);
     }
   }
-}
-
-/**
- * Whether a segment was in the page cache before we read it. A sample from its middle, because read-ahead of the segment
- * before has touched its beginning.
- */
-function isCached(fd: number, offset: number, length: number): boolean {
-  const sample = Math.min(length, 128 * 1024);
-  return native.residentShare(fd, offset + Math.floor((length - sample) / 2), sample) > 0.5;
-}
-
-export function sourceTruncated(path: string, offset: number): VmsnapError {
-  return new VmsnapError(
-    'SOURCE_CHANGED',
-    `${path} became shorter while it was read: it ends at or before offset ${offset}`,
-    {
-      path,
-      offset,
-      hint: 'nothing was saved; pause the machine, or stop what truncates the file, and save again',
-    },
-  );
-}
-
-export function notWholePages(path: string, sizeBytes: number, pageSize: number): VmsnapError {
-  return new VmsnapError('USAGE', `${path} has ${sizeBytes} bytes, no multiple of the page size, ${pageSize}`, {
-    path,
-    hint: 'is it a raw memory file, and whole? Name the part that is memory with --region NAME=SIZE@GPA:FILE+OFFSET',
-  });
 }

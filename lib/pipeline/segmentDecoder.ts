@@ -7,13 +7,14 @@
 import { corrupt } from '../../formats/vmsnap/corrupt.js';
 import type { Geometry } from '../../formats/vmsnap/geometry.js';
 import { isZero } from '../../formats/vmsnap/header.js';
+import type { ImageHead } from '../../formats/vmsnap/imageFile.js';
 import { CHUNK_ENTRY_BYTES, DIGEST_BYTES, LEAF_BYTES } from '../../formats/vmsnap/layout.js';
 import { checkTables, headBytes, type RecordPrefix } from '../../formats/vmsnap/record.js';
 import { chunkRawBytes, decodeSegmentTables, type SegmentTables } from '../../formats/vmsnap/segmentRecord.js';
-import { STATE_DATA } from '../../formats/vmsnap/stateMap.js';
+import { allowedStates, STATE_DATA } from '../../formats/vmsnap/stateMap.js';
 import { native } from '../../native/binding.js';
 import type { VmsnapError } from '../../native/errors.js';
-import { type ChunkCodec, type CodecSettings, createCodec } from '../codecs.js';
+import { type ChunkCodec, createCodec } from '../codecs.js';
 
 /** One damaged place in a segment record. */
 export interface Damage {
@@ -23,20 +24,27 @@ export interface Damage {
   readonly ranges: readonly { readonly offset: number; readonly length: number }[];
 }
 
+/** What of an image's head says how its segments are stored. */
+export interface DecodedHead {
+  readonly start: Pick<ImageHead['start'], 'codec'>;
+  readonly header: Pick<ImageHead['header'], 'incompatibleFeatures'>;
+}
+
 export class SegmentDecoder {
   readonly states: Uint8Array;
   readonly words: BigUint64Array;
   readonly data: Uint8Array;
   readonly leaves: Uint8Array;
   readonly #geometry: Geometry;
-  readonly #codec: ChunkCodec;
+  readonly codec: ChunkCodec;
+  readonly #allowedStates: number;
   readonly #path: string;
 
-  constructor(geometry: Geometry, codec: CodecSettings, path: string) {
+  constructor(geometry: Geometry, head: DecodedHead, path: string) {
     this.#geometry = geometry;
-    this.#codec = createCodec(codec);
+    this.codec = createCodec(head.start.codec);
+    this.#allowedStates = allowedStates(head.header.incompatibleFeatures);
     this.#path = path;
-
     this.states = new Uint8Array(geometry.pagesPerSegment);
     this.words = new BigUint64Array(geometry.pagesPerSegment);
     this.data = new Uint8Array(geometry.segmentSize);
@@ -46,20 +54,27 @@ export class SegmentDecoder {
   /** Tables of the record whose prefix and tables stand in `head`. `pageCount` undefined: the record says it. */
   decodeTables(head: Buffer, prefix: RecordPrefix, pageCount: number | undefined): SegmentTables {
     checkTables(head, prefix, this.#path);
-    return decodeSegmentTables(head, prefix, this.#geometry, pageCount, this.states, this.words, this.#path);
+    return decodeSegmentTables(
+      head,
+      prefix,
+      this.#geometry,
+      pageCount,
+      this.states,
+      this.words,
+      this.#allowedStates,
+      this.#path,
+    );
   }
 
   /** Decompresses chunk `i` from its stored bytes into `out`. @returns what is wrong, or undefined. */
   decodeChunk(stored: Buffer, crc: number, out: Uint8Array): string | undefined {
-    if (native.crc32c(stored, 0, stored.length, 0) !== crc) return 'checksum does not match';
-    if (stored.length > out.length || stored.length === 0)
-      return `stored length ${stored.length} for ${out.length} bytes`;
-    if (stored.length < out.length) return this.#codec.decompress(stored, out);
-    out.set(stored);
-    return undefined;
+    return decodeChunk(this.codec, stored, crc, out);
   }
 
-  /** Fills `data` from the payload and checks the leaves. `record` holds the whole record, padding included. */
+  /**
+   * Fills `data` from the payload and checks the leaves. `record` holds the whole record, padding included. Pages that are
+   * the same as the base's are not there: their segment's leaves cannot be checked here.
+   */
   decodePayload(record: Buffer, prefix: RecordPrefix, tables: SegmentTables, onDamage: (damage: Damage) => void): void {
     let at = headBytes(prefix);
     let whole = true;
@@ -74,19 +89,23 @@ export class SegmentDecoder {
         onDamage({
           structure: 'chunk',
           error: corrupt(this.#path, prefix.offset + at, `chunk ${i} of segment ${prefix.subject}: ${fault}`),
-          ranges: this.chunkRanges(i, tables.pageCount),
+          ranges: chunkRanges(this.states, tables.pageCount, i, this.#geometry.pagesPerChunk, this.#geometry.pageSize),
         });
       }
       at += storedBytes;
     }
-    if (!isZero(record, at, record.length)) {
-      onDamage({
-        structure: 'padding',
-        error: corrupt(this.#path, prefix.offset + at, `padding after segment ${prefix.subject} is not zero`),
-        ranges: [],
-      });
-    }
-    if (whole) this.#checkLeaves(record, prefix, tables, onDamage);
+    this.checkPadding(record, prefix, onDamage);
+    if (whole && tables.sameAsBasePages === 0) this.#checkLeaves(record, prefix, tables, onDamage);
+  }
+
+  checkPadding(record: Buffer, prefix: RecordPrefix, onDamage: (damage: Damage) => void): void {
+    const end = headBytes(prefix) + prefix.payloadBytes;
+    if (isZero(record, end, record.length)) return;
+    onDamage({
+      structure: 'padding',
+      error: corrupt(this.#path, prefix.offset + end, `padding after segment ${prefix.subject} is not zero`),
+      ranges: [],
+    });
   }
 
   #checkLeaves(record: Buffer, prefix: RecordPrefix, tables: SegmentTables, onDamage: (damage: Damage) => void): void {
@@ -105,19 +124,34 @@ export class SegmentDecoder {
       });
     }
   }
+}
 
-  /** The byte ranges of the segment whose pages lie in chunk `i`. */
-  chunkRanges(i: number, pageCount: number): { offset: number; length: number }[] {
-    const { pagesPerChunk, pageSize } = this.#geometry;
-    const ranges: { offset: number; length: number }[] = [];
-    let dataPage = 0;
-    for (let page = 0; page < pageCount && dataPage < (i + 1) * pagesPerChunk; page++) {
-      if (this.states[page] !== STATE_DATA) continue;
-      if (dataPage++ < i * pagesPerChunk) continue;
-      const last = ranges.at(-1);
-      if (last !== undefined && last.offset + last.length === page * pageSize) last.length += pageSize;
-      else ranges.push({ offset: page * pageSize, length: pageSize });
-    }
-    return ranges;
+/** Decompresses a chunk from its stored bytes into `out`. @returns what is wrong, or undefined. */
+export function decodeChunk(codec: ChunkCodec, stored: Buffer, crc: number, out: Uint8Array): string | undefined {
+  if (native.crc32c(stored, 0, stored.length, 0) !== crc) return 'checksum does not match';
+  if (stored.length > out.length || stored.length === 0)
+    return `stored length ${stored.length} for ${out.length} bytes`;
+  if (stored.length < out.length) return codec.decompress(stored, out);
+  out.set(stored);
+  return undefined;
+}
+
+/** The byte ranges of the segment whose pages lie in chunk `i`. */
+export function chunkRanges(
+  states: Uint8Array,
+  pageCount: number,
+  i: number,
+  pagesPerChunk: number,
+  pageSize: number,
+): { offset: number; length: number }[] {
+  const ranges: { offset: number; length: number }[] = [];
+  let dataPage = 0;
+  for (let page = 0; page < pageCount && dataPage < (i + 1) * pagesPerChunk; page++) {
+    if (states[page] !== STATE_DATA) continue;
+    if (dataPage++ < i * pagesPerChunk) continue;
+    const last = ranges.at(-1);
+    if (last !== undefined && last.offset + last.length === page * pageSize) last.length += pageSize;
+    else ranges.push({ offset: page * pageSize, length: pageSize });
   }
+  return ranges;
 }

@@ -5,6 +5,7 @@
  * decoded its segment before its turn comes.
  */
 import type { Geometry, SegmentPlace } from '../../formats/vmsnap/geometry.js';
+import { STATE_ABSENT } from '../../formats/vmsnap/stateMap.js';
 import { native, ZERO_PUNCH, ZERO_SKIP, ZERO_WRITE } from '../../native/binding.js';
 import { errnoError } from '../../native/errors.js';
 import { writeAt } from './commitLine.js';
@@ -12,6 +13,7 @@ import {
   isAborted,
   NUMBER_LAST_REGION_BYTES,
   type SharedControl,
+  STAT_ABSENT_PAGES,
   STAT_DATA_BYTES,
   STAT_DONE_BYTES,
   WORD_ABORT,
@@ -25,6 +27,8 @@ export interface DecodedSegment {
   readonly data: Uint8Array;
   readonly words: BigUint64Array;
   readonly dataPages: number;
+  /** Among those that are read as zero. */
+  readonly absentPages: number;
 }
 
 const ZEROS_BYTES = 1024 * 1024;
@@ -57,18 +61,44 @@ export class Sink {
     return this.#sink.kind === 'stream' || (this.#sink.kind === 'file' && this.#sink.overwrite);
   }
 
-  /** Writes the wanted part of one segment. `place.sizeBytes` is the segment's true size. */
-  writeSegment(sequence: number, place: SegmentPlace, segment: DecodedSegment): void {
+  /**
+   * Writes the wanted part of one segment. `place.sizeBytes` is the segment's true size. `overwrites`: something has been
+   * written there before. @returns how many of the pages that are wanted are absent.
+   */
+  writeSegment(sequence: number, place: SegmentPlace, segment: DecodedSegment, overwrites = false): number {
     const part = this.#wanted(place);
     if (part !== undefined && this.#sink.kind !== 'none') {
       const whole = part.from === place.regionOffset && part.to === place.regionOffset + place.sizeBytes;
-      if (whole && this.#sink.kind === 'file') this.#writePages(part.target, place, segment);
+      if (whole && this.#sink.kind === 'file') this.#writePages(part.target, place, segment, overwrites);
       else this.#writeBytes(sequence, part, place, segment);
     }
     this.#endTurn(sequence);
-    if (part === undefined) return;
+    if (part === undefined) return 0;
+    const absentPages = this.#absentPages(part, place, segment);
     this.#stats[STAT_DONE_BYTES]! += part.to - part.from;
     this.#stats[STAT_DATA_BYTES]! += segment.dataPages * this.#geometry.pageSize;
+    this.#stats[STAT_ABSENT_PAGES]! += absentPages;
+    return absentPages;
+  }
+
+  /** A segment that was written is about to be written again: it is not counted twice. */
+  takeBack(place: SegmentPlace, dataPages: number, absentPages: number): void {
+    const part = this.#wanted(place);
+    if (part === undefined) return;
+    this.#stats[STAT_DONE_BYTES]! -= part.to - part.from;
+    this.#stats[STAT_DATA_BYTES]! -= dataPages * this.#geometry.pageSize;
+    this.#stats[STAT_ABSENT_PAGES]! -= absentPages;
+  }
+
+  #absentPages(part: { from: number; to: number }, place: SegmentPlace, segment: DecodedSegment): number {
+    if (segment.absentPages === 0) return 0;
+    const { pageSize } = this.#geometry;
+    const end = Math.ceil((part.to - place.regionOffset) / pageSize);
+    let count = 0;
+    for (let page = Math.floor((part.from - place.regionOffset) / pageSize); page < end; page++) {
+      if (segment.states[page] === STATE_ABSENT) count++;
+    }
+    return count;
   }
 
   /** The same for a run of segments that are zero, all in one region. `endsTurn`: nothing else follows for this claim. */
@@ -78,7 +108,7 @@ export class Sink {
       const length = part.to - part.from;
       if (this.#sink.kind === 'file')
         this.#check(native.zeroRange(this.#sink.fd, part.target, length, this.#sink.punch), part.target);
-      else this.#streamZeros(sequence, length);
+      else this.#streamZeros(sequence, length, this.#insertBefore(first.region, part.from));
     }
     if (endsTurn) this.#endTurn(sequence);
     if (part !== undefined) this.#stats[STAT_DONE_BYTES]! += part.to - part.from;
@@ -99,9 +129,9 @@ export class Sink {
     return this.#control.numbers[NUMBER_LAST_REGION_BYTES] || Number.POSITIVE_INFINITY;
   }
 
-  #writePages(target: number, place: SegmentPlace, segment: DecodedSegment): void {
+  #writePages(target: number, place: SegmentPlace, segment: DecodedSegment, overwrites: boolean): void {
     const sink = this.#sink as Extract<SinkDescription, { kind: 'file' }>;
-    const zeroMode = !sink.overwrite ? ZERO_SKIP : sink.punch ? ZERO_PUNCH : ZERO_WRITE;
+    const zeroMode = !sink.overwrite && !overwrites ? ZERO_SKIP : sink.punch ? ZERO_PUNCH : ZERO_WRITE;
     const { pageSize } = this.#geometry;
     const pages = place.sizeBytes / pageSize;
     const { states, data, words } = segment;
@@ -134,11 +164,23 @@ export class Sink {
       return;
     }
     this.#awaitTurn(sequence);
+    this.#streamInsert(this.#insertBefore(place.region, part.from));
     this.#stream(bytes, bytes.length);
   }
 
-  #streamZeros(sequence: number, length: number): void {
+  /** What a stream has in front of this part, if it is the first of its region. */
+  #insertBefore(region: number, from: number): Uint8Array | undefined {
+    if (this.#sink.kind !== 'stream' || from !== this.#selection[region]!.from) return undefined;
+    return this.#sink.inserts?.[region];
+  }
+
+  #streamInsert(bytes: Uint8Array | undefined): void {
+    if (bytes !== undefined) this.#stream(bytes, bytes.length);
+  }
+
+  #streamZeros(sequence: number, length: number, insert: Uint8Array | undefined): void {
     this.#awaitTurn(sequence);
+    this.#streamInsert(insert);
     const zeros = new Uint8Array(ZEROS_BYTES);
     for (let done = 0; done < length; done += ZEROS_BYTES) this.#stream(zeros, Math.min(ZEROS_BYTES, length - done));
   }

@@ -2,8 +2,12 @@
  * Claims for a reader that walks an image from its first record to its footer, from a file or a pipe, and so meets every
  * byte of it: segment records become claims, all others are checked here and now, by the thread that holds the claim lock.
  *
- * Segments between two segment records are zero, as the later one proves by naming the earlier. In a file the walk
+ * Segments between two segment records are zero, as the later one proves by naming the earlier; in a differential image
+ * they are the same as the base's, and each becomes a claim of its own before the later record does. In a file the walk
  * gets past a damaged record: it looks for the next prefix that is sound and was written for the place where it stands.
+ *
+ * With overriding records a gap proves nothing. Then each record is a claim whatever its segment, the ledger notes which is
+ * the last of a segment, and what has no record becomes claims when the end manifest says that no more records come.
  */
 
 import { corrupt } from '../../formats/vmsnap/corrupt.js';
@@ -27,12 +31,16 @@ import { segmentTablesMaxBytes } from '../../formats/vmsnap/segmentRecord.js';
 import { native } from '../../native/binding.js';
 import { errnoError, VmsnapError } from '../../native/errors.js';
 import { attachmentChunks, readAttachmentTables } from './attachmentDecoder.js';
+import type { ChainEntries, ChainIndex } from './chainIndex.js';
 import {
   isAborted,
   NUMBER_INPUT_ATTACHMENT,
   NUMBER_INPUT_ATTACHMENT_PART,
   NUMBER_INPUT_CHAIN,
+  NUMBER_INPUT_GAP_END,
+  NUMBER_INPUT_GAP_NEXT,
   NUMBER_INPUT_OFFSET,
+  NUMBER_INPUT_PREFIX_HELD,
   NUMBER_INPUT_PREVIOUS_SEGMENT,
   NUMBER_INPUT_RECORDS,
   NUMBER_INPUT_STATE,
@@ -43,6 +51,7 @@ import {
 } from './control.js';
 import { Aborted } from './mutex.js';
 import type { MetRecord, ReadJob } from './readJob.js';
+import type { RecordLedger } from './recordLedger.js';
 import type { SegmentDecoder } from './segmentDecoder.js';
 
 /** NUMBER_INPUT_STATE: 0 while records follow; the index list comes next; then nothing more. */
@@ -62,7 +71,11 @@ export type WalkClaim =
       readonly record: Buffer | undefined;
       /** Zero segments between the record before and this one. */
       readonly gapFrom: number;
+      /** What the bases of a differential image have of the segment. */
+      readonly baseEntries: ChainEntries | undefined;
     }
+  /** A segment without a record; `entries` are those of the bases. */
+  | { readonly kind: 'chain'; readonly sequence: number; readonly segment: number; readonly entries: ChainEntries }
   | { readonly kind: 'zero'; readonly sequence: number; readonly segment: number; readonly count: number };
 
 /** What the walk has found, of which each thread holds a part. */
@@ -84,6 +97,8 @@ export class WalkClaims {
   readonly #numbers: Float64Array;
   readonly #stats: Float64Array;
   readonly #noteDamage: NoteDamage;
+  readonly #baseIndex: ChainIndex | undefined;
+  readonly #ledger: RecordLedger | undefined;
   readonly #prefixBytes = Buffer.alloc(PREFIX_BYTES);
 
   constructor(
@@ -93,6 +108,8 @@ export class WalkClaims {
     decoder: SegmentDecoder,
     stats: Float64Array,
     noteDamage: NoteDamage,
+    baseIndex: ChainIndex | undefined,
+    ledger: RecordLedger | undefined,
   ) {
     this.#job = job;
     this.#head = head;
@@ -101,16 +118,18 @@ export class WalkClaims {
     this.#numbers = job.control.numbers;
     this.#stats = stats;
     this.#noteDamage = noteDamage;
+    this.#baseIndex = baseIndex;
+    this.#ledger = ledger;
   }
 
   /** Under the claim lock. From a stream the record is read into `into`. */
   next(into: Buffer): WalkClaim | undefined {
     try {
       while (this.#numbers[NUMBER_INPUT_STATE] !== STATE_OVER) {
-        const claim = this.#step(into);
+        const claim = this.#nextOfGap() ?? this.#step(into);
         if (claim !== undefined) return claim;
       }
-      return undefined;
+      return this.#nextOfGap();
     } catch (error) {
       // Another thread that went on from here would report what follows from the damage instead of the damage.
       this.#over();
@@ -123,9 +142,11 @@ export class WalkClaims {
     const offset = this.#numbers[NUMBER_INPUT_OFFSET]!;
     let prefix: RecordPrefix | undefined;
     try {
-      prefix = this.#readPrefix(offset);
-      if (prefix === undefined) return this.#over();
-      this.#checkOrder(prefix);
+      prefix = this.#takeHeldPrefix(offset);
+      if (prefix === undefined) {
+        prefix = this.#readPrefix(offset);
+        this.#checkOrder(prefix);
+      }
       this.#checkAttachmentOrder(prefix);
       if (prefix.kind === KIND_SEGMENT) return this.#segmentClaim(prefix, into);
       return this.#takeOther(prefix, this.#readRecord(prefix));
@@ -139,12 +160,50 @@ export class WalkClaims {
     }
   }
 
+  /** Opens the gap before `prefix`, which is kept until all of it is claimed. @returns false if there is none. */
+  #openGap(prefix: RecordPrefix, from: number): boolean {
+    if (
+      this.#baseIndex === undefined ||
+      from >= prefix.subject ||
+      this.#numbers[NUMBER_INPUT_GAP_END] === prefix.subject
+    )
+      return false;
+    this.#numbers[NUMBER_INPUT_GAP_NEXT] = from;
+    this.#numbers[NUMBER_INPUT_GAP_END] = prefix.subject;
+    this.#numbers[NUMBER_INPUT_PREFIX_HELD] = 1;
+    this.#job.heldPrefix.set(this.#prefixBytes);
+    return true;
+  }
+
+  #takeHeldPrefix(offset: number): RecordPrefix | undefined {
+    if (this.#numbers[NUMBER_INPUT_PREFIX_HELD] !== 1) return undefined;
+    this.#numbers[NUMBER_INPUT_PREFIX_HELD] = 0;
+    this.#prefixBytes.set(this.#job.heldPrefix);
+    return decodePrefix(this.#prefixBytes, 0, this.#place(offset));
+  }
+
+  /** The next segment of an open gap, or the next run of which the bases have nothing either. */
+  #nextOfGap(): WalkClaim | undefined {
+    const gapEnd = this.#numbers[NUMBER_INPUT_GAP_END]!;
+    const from = this.#numbers[NUMBER_INPUT_GAP_NEXT]!;
+    const segment = this.#ledger?.next(from, gapEnd, false) ?? from;
+    if (segment >= gapEnd) return undefined;
+    const end = this.#ledger?.next(segment + 1, gapEnd, true) ?? gapEnd;
+    const entries = this.#baseIndex?.entriesOf(segment);
+    const zerosEnd = this.#baseIndex === undefined ? end : this.#baseIndex.nextRecord(segment, end);
+    const next = entries === undefined ? zerosEnd : segment + 1;
+    this.#numbers[NUMBER_INPUT_GAP_NEXT] = next;
+    const sequence = this.#sequence();
+    if (entries !== undefined) return { kind: 'chain', sequence, segment, entries };
+    return { kind: 'zero', sequence, segment, count: next - segment };
+  }
+
   #over(): undefined {
     this.#numbers[NUMBER_INPUT_STATE] = STATE_OVER;
     return undefined;
   }
 
-  #readPrefix(offset: number): RecordPrefix | undefined {
+  #readPrefix(offset: number): RecordPrefix {
     const got = this.#read(offset, this.#prefixBytes);
     if (got === 0) {
       this.#over();
@@ -203,7 +262,7 @@ export class WalkClaims {
     this.#numbers[NUMBER_INPUT_ATTACHMENT_PART] = part + 1;
   }
 
-  #segmentClaim(prefix: RecordPrefix, into: Buffer): WalkClaim {
+  #segmentClaim(prefix: RecordPrefix, into: Buffer): WalkClaim | undefined {
     const segment = prefix.subject;
     const { path } = this.#job.image;
     const previous = this.#numbers[NUMBER_INPUT_PREVIOUS_SEGMENT]!;
@@ -214,11 +273,18 @@ export class WalkClaims {
     if (!fits) throw corrupt(path, prefix.offset, `segment ${segment}: record is larger than a segment can be`);
     if (segment >= this.#geometry.segmentCount)
       throw corrupt(path, prefix.offset, `segment ${segment} is beyond the memory`);
-    if (segment <= previous) throw corrupt(path, prefix.offset, `segment ${segment} stands after segment ${previous}`);
+    if (this.#ledger === undefined && segment <= previous)
+      throw corrupt(path, prefix.offset, `segment ${segment} stands after segment ${previous}`);
+    if (this.#ledger === undefined && this.#openGap(prefix, previous + 1)) return this.#nextOfGap();
+    const provesGap = this.#baseIndex === undefined && this.#ledger === undefined;
+    const gapFrom = provesGap ? previous + 1 : segment;
+    const baseEntries = this.#baseIndex?.entriesOf(segment);
     const record = this.#job.image.isStream ? this.#readRecord(prefix, into) : undefined;
     this.#numbers[NUMBER_INPUT_PREVIOUS_SEGMENT] = segment;
     this.#advance(prefix);
-    return { kind: 'record', sequence: this.#sequence(), segment, prefix, record, gapFrom: previous + 1 };
+    const sequence = this.#sequence();
+    this.#ledger?.claim(segment, sequence);
+    return { kind: 'record', sequence, segment, prefix, record, gapFrom, baseEntries };
   }
 
   #sequence(): number {
@@ -265,17 +331,23 @@ export class WalkClaims {
     return undefined;
   }
 
-  /** The segments after the last record are zero. Their number may be known only now. */
+  /** The segments after the last record are zero, or the base's. Their number may be known only now. */
   #lastGap(prefix: RecordPrefix, record: Buffer): WalkClaim | undefined {
     const { path } = this.#job.image;
     const payload = decodeCountedRecord(record, prefix, path).payload;
     const geometry = imageGeometry(this.#head.start, decodeEndManifest(payload, this.#head.start, path, prefix.offset));
     this.#numbers[NUMBER_LAST_REGION_BYTES] = geometry.regions.at(-1)!.sizeBytes;
-    const segment = this.#numbers[NUMBER_INPUT_PREVIOUS_SEGMENT]! + 1;
+    const segment = this.#ledger === undefined ? this.#numbers[NUMBER_INPUT_PREVIOUS_SEGMENT]! + 1 : 0;
     if (segment > geometry.segmentCount)
       throw corrupt(path, prefix.offset, 'end manifest: there are records of segments beyond the memory');
     const count = geometry.segmentCount - segment;
-    return count === 0 ? undefined : { kind: 'zero', sequence: this.#sequence(), segment, count };
+    if (count === 0) return undefined;
+    if (this.#baseIndex !== undefined || this.#ledger !== undefined) {
+      this.#numbers[NUMBER_INPUT_GAP_NEXT] = segment;
+      this.#numbers[NUMBER_INPUT_GAP_END] = geometry.segmentCount;
+      return this.#nextOfGap();
+    }
+    return { kind: 'zero', sequence: this.#sequence(), segment, count };
   }
 
   #takeFooter(): void {
@@ -347,10 +419,9 @@ export class WalkClaims {
     );
     this.#numbers[NUMBER_INPUT_OFFSET] = next.offset;
     this.#numbers[NUMBER_INPUT_CHAIN] = -1;
-    this.#numbers[NUMBER_INPUT_PREVIOUS_SEGMENT] = Math.max(
-      next.previousSegment,
-      this.#numbers[NUMBER_INPUT_PREVIOUS_SEGMENT]!,
-    );
+    const previous = this.#numbers[NUMBER_INPUT_PREVIOUS_SEGMENT]!;
+    this.#numbers[NUMBER_INPUT_PREVIOUS_SEGMENT] =
+      this.#ledger === undefined ? Math.max(next.previousSegment, previous) : next.previousSegment;
   }
 
   #findPrefix(from: number): RecordPrefix | undefined {

@@ -4,14 +4,27 @@
  */
 import { parentPort } from 'node:worker_threads';
 import { type PlainError, VmsnapError } from '../../native/errors.js';
+import { type CompareJob, runCompareWorker } from './compareWorker.js';
+import { type EstimateJob, runEstimateWorker } from './estimateWorker.js';
 import { type GunzipJob, runGunzipWorker } from './gunzipWorker.js';
 import { Aborted } from './mutex.js';
+import { type QemuOpenJob, type QemuRestJob, runQemuOpenWorker, runQemuRestWorker } from './qemuReadWorker.js';
 import type { ReadJob } from './readJob.js';
 import { runReadWorker } from './readWorker.js';
 import { runSaveWorker, type SaveJob } from './saveWorker.js';
 import { runStreamReadWorker, type StreamReadJob } from './streamReadWorker.js';
+import { runUnzstdWorker, type UnzstdJob } from './unzstdWorker.js';
 
-export type Job = SaveJob | ReadJob | GunzipJob | StreamReadJob;
+export type Job =
+  | SaveJob
+  | ReadJob
+  | GunzipJob
+  | UnzstdJob
+  | StreamReadJob
+  | CompareJob
+  | EstimateJob
+  | QemuOpenJob
+  | QemuRestJob;
 
 export type Answer =
   | { readonly kind: 'done'; readonly result: unknown }
@@ -43,7 +56,17 @@ function run(job: Job): unknown {
       return runReadWorker(job);
     case 'gunzip':
       return runGunzipWorker(job);
+    case 'unzstd':
+      return runUnzstdWorker(job);
     case 'streamRead':
       return runStreamReadWorker(job);
+    case 'qemuOpen':
+      return runQemuOpenWorker(job);
+    case 'qemuRest':
+      return runQemuRestWorker(job);
+    case 'compare':
+      return runCompareWorker(job);
+    case 'estimate':
+      return runEstimateWorker(job);
   }
 }

@@ -19,6 +19,8 @@ class Arguments {
 
   bool ok() const { return ok_; }
   Napi::Env env() const { return info_.Env(); }
+  /// Unchecked; undefined where it is left out.
+  Napi::Value argument(size_t index) const { return info_[index]; }
 
   /// A number that is an integer in [low, high]; high at most 2^53.
   int64_t integer(size_t index, const char* name, int64_t low, int64_t high);

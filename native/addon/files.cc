@@ -70,6 +70,15 @@ Napi::Value seek_file_data(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(seek_data(fd, offset, end)));
 }
 
+Napi::Value seek_file_hole(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  const int fd = arguments.file_descriptor(0);
+  const uint64_t offset = arguments.position(1, "offset");
+  const uint64_t end = arguments.position(2, "end");
+  if (!arguments.ok()) return info.Env().Undefined();
+  return Napi::Number::New(info.Env(), static_cast<double>(seek_hole(fd, offset, end)));
+}
+
 Napi::Value rename_file(const Napi::CallbackInfo& info) {
   Arguments arguments(info);
   const std::string from = arguments.path(0, "from");
@@ -84,6 +93,7 @@ void register_files(Napi::Env env, Napi::Object exports) {
   export_function(env, exports, "writeBytes", write_file_bytes);
   export_function(env, exports, "zeroRange", zero_file_range);
   export_function(env, exports, "seekData", seek_file_data);
+  export_function(env, exports, "seekHole", seek_file_hole);
   export_function(env, exports, "allocate", of_range<allocate>);
   export_function(env, exports, "residentShare", of_range<resident_share>);
   export_function(env, exports, "dropCache", of_range<drop_cache>);

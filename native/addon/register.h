@@ -6,9 +6,12 @@
 namespace vmsnap::addon {
 
 void register_scanner(Napi::Env env, Napi::Object exports);
+void register_dsa(Napi::Env env, Napi::Object exports);
+void register_dsa_doctor(Napi::Env env, Napi::Object exports);
 void register_digests(Napi::Env env, Napi::Object exports);
 void register_segments(Napi::Env env, Napi::Object exports);
 void register_files(Napi::Env env, Napi::Object exports);
+void register_qemu(Napi::Env env, Napi::Object exports);
 void register_streams(Napi::Env env, Napi::Object exports);
 
 template <class Function>

@@ -60,4 +60,13 @@ int64_t seek_data(int fd, uint64_t offset, uint64_t end) {
   return static_cast<int64_t>(data_start < end ? data_start : end);
 }
 
+int64_t seek_hole(int fd, uint64_t offset, uint64_t end) {
+  if (offset >= end) return static_cast<int64_t>(end);
+  const off_t hole = lseek(fd, as_offset(offset), SEEK_HOLE);
+  if (hole < 0) return means_no_hole_support(errno) ? static_cast<int64_t>(end) : -int64_t{errno};
+  const auto hole_start = static_cast<uint64_t>(hole);
+  if (hole_start < offset) return static_cast<int64_t>(end);
+  return static_cast<int64_t>(hole_start < end ? hole_start : end);
+}
+
 }  // namespace vmsnap

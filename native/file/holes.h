@@ -28,4 +28,8 @@ int find_stretch(int fd, uint64_t offset, uint64_t end, Stretch& stretch);
 /// The first byte of [offset, end) that is not in a hole, or `end`; negative errno.
 int64_t seek_data(int fd, uint64_t offset, uint64_t end);
 
+/// The first byte of [offset, end) that is in a hole, or `end`; negative errno. -ENXIO: the file ends before `offset`.
+/// On tmpfs it walks page by page: ask once a stretch of data, and remember the answer.
+int64_t seek_hole(int fd, uint64_t offset, uint64_t end);
+
 }  // namespace vmsnap

@@ -115,17 +115,22 @@ class StreamSink {
 
 }  // namespace
 
+int64_t read_stream_part(int fd, uint8_t* bytes, size_t size_bytes, const int32_t* abort) {
+  for (;;) {
+    if (const int status = wait_ready(fd, POLLIN, abort); status != 0) return status;
+    const ssize_t got = read(fd, bytes, size_bytes);
+    if (got >= 0) return got;
+    if (errno != EINTR && errno != EAGAIN) return -errno;
+  }
+}
+
 int64_t read_stream(int fd, uint8_t* bytes, size_t size_bytes, const int32_t* abort) {
   size_t done = 0;
   while (done < size_bytes) {
-    if (const int status = wait_ready(fd, POLLIN, abort); status != 0) return status;
-    const ssize_t got = read(fd, bytes + done, size_bytes - done);
+    const int64_t got = read_stream_part(fd, bytes + done, size_bytes - done, abort);
+    if (got < 0) return got;
     if (got == 0) break;
-    if (got > 0) {
-      done += static_cast<size_t>(got);
-    } else if (errno != EINTR && errno != EAGAIN) {
-      return -errno;
-    }
+    done += static_cast<size_t>(got);
   }
   return static_cast<int64_t>(done);
 }

@@ -10,6 +10,10 @@ namespace vmsnap {
 /// every 100 ms: non-zero ends the wait with -ECANCELED. Returns the bytes read or a negative errno.
 int64_t read_stream(int fd, uint8_t* bytes, size_t size_bytes, const int32_t* abort);
 
+/// The same, but reads only what there is once there is something: fewer bytes do not mean the end of the stream, none
+/// do.
+int64_t read_stream_part(int fd, uint8_t* bytes, size_t size_bytes, const int32_t* abort);
+
 /// The ways to write to a blocking pipe without being blocked, best first (stream.cc says how they work).
 enum class PipeWay : uint8_t { kNoWait, kReopened, kSmall };
 

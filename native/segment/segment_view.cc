@@ -12,7 +12,7 @@ PageCounts count_pages(std::span<const uint8_t> states) {
   for (const uint8_t state : states) {
     counts.data += state == kPageData ? 1 : 0;
     counts.uniform += state == kPageUniform ? 1 : 0;
-    if (state > kPageUniform) counts.states_are_known = false;
+    if (state > kPageUniform && state != kPageAbsent) counts.states_are_known = false;
   }
   return counts;
 }

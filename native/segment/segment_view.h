@@ -11,7 +11,7 @@
 namespace vmsnap {
 
 struct SegmentView {
-  /// 0, 1 or 2 each; count_pages() proves that `data` and `words` hold as many as they name.
+  /// 0, 1, 2 or 6 (read as zero) each; count_pages() proves that `data` and `words` hold as many as they name.
   std::span<const uint8_t> states;
   size_t page_bytes;
   const uint8_t* data;

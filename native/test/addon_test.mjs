@@ -99,7 +99,7 @@ function testFailures() {
   ]) {
     assert.equal(native[call](closed), -9, call);
   }
-  for (const call of ['seekData', 'allocate', 'dropCache', 'startWriteback']) {
+  for (const call of ['seekData', 'seekHole', 'allocate', 'dropCache', 'startWriteback']) {
     assert.equal(native[call](closed, 0, PAGE), -9, call);
   }
   assert.equal(native.zeroRange(closed, 0, PAGE, true), -9);

@@ -48,6 +48,21 @@ TEST(seek_data_finds_the_end_of_a_hole) {
   CHECK_EQ(seek_data(12345, 0, 100), int64_t{-EBADF});
 }
 
+TEST(seek_hole_finds_the_end_of_data) {
+  for (const std::string& folder : folders_to_try()) {
+    const UniqueFd file = temp_file(folder);
+    CHECK_EQ(ftruncate(file.get(), 8 << 20), 0);
+    write_at(file.get(), Random(21).bytes(1 << 20), 4 << 20);
+    CHECK_EQ(seek_hole(file.get(), 4 << 20, 8 << 20), int64_t{5 << 20});
+    CHECK_EQ(seek_hole(file.get(), (4 << 20) + 4096, 8 << 20), int64_t{5 << 20});
+    CHECK_EQ(seek_hole(file.get(), 4 << 20, (4 << 20) + 4096), int64_t{(4 << 20) + 4096});
+    CHECK_EQ(seek_hole(file.get(), 1 << 20, 8 << 20), int64_t{1 << 20});
+    CHECK_EQ(seek_hole(file.get(), 9 << 20, 10 << 20), int64_t{-ENXIO});
+    CHECK_EQ(seek_hole(file.get(), 5, 5), int64_t{5});
+  }
+  CHECK_EQ(seek_hole(12345, 0, 100), int64_t{-EBADF});
+}
+
 TEST(stretches_of_data_are_short_and_holes_whole) {
   for (const std::string& folder : folders_to_try()) {
     const UniqueFd file = temp_file(folder);

@@ -1,4 +1,5 @@
 // The scanner against the plain model: holes, extents that join anywhere, files that end early.
+#include <algorithm>
 #include <cerrno>
 #include <numeric>
 #include <vector>
@@ -23,12 +24,14 @@ struct ScanAnswer {
   Scanned scanned;
 };
 
-ScanAnswer scan(const std::vector<Extent>& extents, size_t page_bytes, const Kernel& kernel = best_kernel()) {
+ScanAnswer scan(const std::vector<Extent>& extents, size_t page_bytes, const Kernel& kernel = best_kernel(),
+                const ScanSettings& settings = {}, const SegmentHints& hints = {}) {
   uint64_t size_bytes = 0;
   for (const Extent& extent : extents) size_bytes += extent.size_bytes;
   OutputArrays arrays(size_bytes, page_bytes);
   ScanAnswer answer;
-  answer.status = SegmentScanner(kernel, page_bytes).scan_extents(extents, arrays.output(), answer.report);
+  answer.status =
+      SegmentScanner(kernel, page_bytes, settings).scan_extents(extents, arrays.output(), answer.report, hints);
   answer.scanned = arrays.taken(answer.report);
   return answer;
 }
@@ -39,6 +42,23 @@ void check_whole(const ScanAnswer& answer, std::span<const uint8_t> memory, size
   CHECK_EQ(answer.report.data_pages + answer.report.uniform_pages + answer.report.zero_pages,
            memory.size() / page_bytes);
   CHECK_EQ(answer.report.hole_bytes + answer.report.read_bytes, memory.size());
+}
+
+/// What a device would say, each answer left out with a chance of one in `missing`.
+std::vector<PageAnswer> answers_for(Random& random, std::span<const uint8_t> memory, size_t page_bytes,
+                                    uint64_t missing) {
+  std::vector<PageAnswer> answers;
+  for (size_t at = 0; at < memory.size(); at += page_bytes) {
+    const auto page = memory.subspan(at, page_bytes);
+    const bool is_zero = std::all_of(page.begin(), page.end(), [](uint8_t byte) { return byte == 0; });
+    const PageAnswer answer = is_zero ? PageAnswer::zero : PageAnswer::not_zero;
+    answers.push_back(random.below(missing) == 0 ? PageAnswer::unknown : answer);
+  }
+  return answers;
+}
+
+uint64_t count_of(const std::vector<PageAnswer>& answers, PageAnswer answer) {
+  return static_cast<uint64_t>(std::count(answers.begin(), answers.end(), answer));
 }
 
 /// Writes only the blocks that are not zero, so that the file has holes.
@@ -96,6 +116,115 @@ TEST(scan_of_nothing_but_hole_and_of_hole_extents) {
   const ScanAnswer nothing = scan({}, 4096);
   CHECK_EQ(nothing.status, 0);
   CHECK_EQ(nothing.report.zero_pages, uint64_t{0});
+}
+
+TEST(scan_with_answers_gives_the_same_and_reads_no_page_that_is_answered_zero) {
+  for (const std::string& folder : folders_to_try()) {
+    for (size_t page_bytes = kMinPageBytes; page_bytes <= (size_t{256} << 10); page_bytes *= 4) {
+      for (const uint64_t missing : {uint64_t{1}, uint64_t{3}, uint64_t{1000}}) {
+        Random random(page_bytes + missing);
+        const std::vector<uint8_t> memory = memory_image(random, kSegmentBytes, page_bytes);
+        const UniqueFd file = temp_file(folder);
+        write_at(file.get(), memory, 0);
+        const std::vector<PageAnswer> answers = answers_for(random, memory, page_bytes, missing);
+        const ScanAnswer answer = scan({{file.get(), 0, kSegmentBytes}}, page_bytes, best_kernel(), {},
+                                       {.first_page = 7, .answers = answers});
+        CHECK_EQ(answer.status, 0);
+        CHECK(answer.scanned == model_scan(memory, page_bytes));
+        CHECK_EQ(answer.report.answered_bytes, count_of(answers, PageAnswer::zero) * page_bytes);
+        CHECK_EQ(answer.report.unanswered_pages, count_of(answers, PageAnswer::unknown));
+        CHECK_EQ(answer.report.read_bytes + answer.report.answered_bytes, kSegmentBytes);
+        CHECK_EQ(answer.report.checked_answers, uint64_t{0});
+      }
+    }
+  }
+}
+
+TEST(scan_with_answers_takes_extents_that_join_anywhere_and_holes) {
+  for (uint64_t round = 0; round < 40; ++round) {
+    Random random(500 + round);
+    const size_t page_bytes = size_t{4096} << random.below(4);
+    const std::vector<uint8_t> source = memory_image(random, 3 << 20, 4096);
+    const UniqueFd file = sparse_file("/dev/shm", source);
+    std::vector<Extent> extents;
+    std::vector<uint8_t> memory;
+    while (memory.size() < (2 << 20)) {
+      uint64_t size_bytes = std::min<uint64_t>(random.below(300'000), (2 << 20) - memory.size());
+      const uint64_t offset = random.below(2 << 20);
+      if (random.below(4) == 0) {
+        extents.push_back({-1, 0, size_bytes});
+        memory.resize(memory.size() + size_bytes);
+      } else {
+        extents.push_back({file.get(), offset, size_bytes});
+        const auto from = source.begin() + static_cast<ptrdiff_t>(offset);
+        memory.insert(memory.end(), from, from + static_cast<ptrdiff_t>(size_bytes));
+      }
+    }
+    std::vector<PageAnswer> answers = answers_for(random, memory, page_bytes, 4);
+    answers.resize(random.below(answers.size() + 1));
+    const ScanAnswer answer = scan(extents, page_bytes, best_kernel(), {}, {.first_page = 0, .answers = answers});
+    CHECK_EQ(answer.status, 0);
+    CHECK(answer.scanned == model_scan(memory, page_bytes));
+    CHECK_EQ(answer.report.hole_bytes + answer.report.read_bytes + answer.report.answered_bytes, memory.size());
+  }
+}
+
+TEST(scan_with_self_check_finds_every_wrong_answer_and_believes_the_cpu) {
+  for (uint64_t round = 0; round < 10; ++round) {
+    Random random(600 + round);
+    const std::vector<uint8_t> memory = memory_image(random, 1 << 20, 4096);
+    const UniqueFd file = temp_file();
+    write_at(file.get(), memory, 0);
+    std::vector<PageAnswer> answers = answers_for(random, memory, 4096, 5);
+    uint64_t wrong = 0;
+    for (PageAnswer& answer : answers) {
+      if (answer == PageAnswer::unknown || random.below(8) != 0) continue;
+      answer = answer == PageAnswer::zero ? PageAnswer::not_zero : PageAnswer::zero;
+      ++wrong;
+    }
+    const ScanAnswer answer =
+        scan({{file.get(), 0, memory.size()}}, 4096, best_kernel(), {.self_check = true, .normal_page_percent = 0},
+             {.first_page = 0, .answers = answers});
+    CHECK_EQ(answer.status, 0);
+    CHECK(answer.scanned == model_scan(memory, 4096));
+    CHECK_EQ(answer.report.wrong_answers, wrong);
+    CHECK_EQ(answer.report.checked_answers, answers.size() - count_of(answers, PageAnswer::unknown));
+    CHECK_EQ(answer.report.read_bytes, memory.size());
+  }
+}
+
+TEST(scan_with_a_normal_page_ratio_stores_that_share_of_the_zero_pages_whoever_finds_them) {
+  constexpr size_t kPages = 1000;
+  const std::vector<uint8_t> zeros(kPages * 4096);
+  const UniqueFd dense = temp_file();
+  write_at(dense.get(), zeros, 0);
+  const UniqueFd sparse = sparse_file("/dev/shm", zeros);
+  const std::vector<PageAnswer> answers(kPages, PageAnswer::zero);
+  for (const uint32_t percent : {0U, 1U, 10U, 33U, 50U, 99U, 100U}) {
+    const ScanSettings settings = {.self_check = false, .normal_page_percent = percent};
+    const ScanAnswer read =
+        scan({{dense.get(), 0, zeros.size()}}, 4096, best_kernel(), settings, {.first_page = 100, .answers = {}});
+    CHECK_EQ(read.report.data_pages, uint64_t{percent} * kPages / 100);
+    CHECK_EQ(read.report.zero_pages + read.report.data_pages, kPages);
+    CHECK(read.scanned.leaves == model_leaves(zeros));
+    CHECK(read.scanned.data == std::vector<uint8_t>(read.report.data_pages * 4096));
+    const ScanAnswer answered =
+        scan({{dense.get(), 0, zeros.size()}}, 4096, best_kernel(), settings, {.first_page = 100, .answers = answers});
+    CHECK(answered.scanned == read.scanned);
+    CHECK_EQ(answered.report.read_bytes, uint64_t{0});
+    const ScanAnswer hole =
+        scan({{sparse.get(), 0, zeros.size()}}, 4096, best_kernel(), settings, {.first_page = 100, .answers = {}});
+    CHECK(hole.scanned == read.scanned);
+    OutputArrays arrays(zeros.size(), 4096);
+    ScanReport report;
+    SegmentScanner(best_kernel(), 4096, settings)
+        .scan_memory(zeros, arrays.output(), report, {.first_page = 100, .answers = {}});
+    CHECK(arrays.taken(report) == read.scanned);
+    // In two segments: the page's number in the region decides.
+    const ScanAnswer second =
+        scan({{dense.get(), 0, 512 * 4096}}, 4096, best_kernel(), settings, {.first_page = 100 + 300, .answers = {}});
+    CHECK(std::equal(second.scanned.states.begin(), second.scanned.states.end(), read.scanned.states.begin() + 300));
+  }
 }
 
 TEST(scan_of_a_segment_that_ends_within_a_leaf) {

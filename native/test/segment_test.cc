@@ -1,4 +1,5 @@
 // Scan, write, read back and expand: the same memory again.
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <vector>
@@ -6,6 +7,8 @@
 #include <sys/resource.h>
 
 #include "../file/zero_range.h"
+#include "../segment/chunk_pages.h"
+#include "../segment/segment_diff.h"
 #include "../segment/segment_view.h"
 #include "../segment/segment_writer.h"
 #include "support/check.h"
@@ -26,6 +29,20 @@ uint64_t allocated_bytes(int fd) {
   return fstat(fd, &status) == 0 ? static_cast<uint64_t>(status.st_blocks) * 512 : 0;
 }
 
+/// What match_pages says of all data pages of `base`, as one chunk.
+std::vector<uint8_t> same_data_pages(const Scanned& own, const Scanned& base, size_t page_bytes) {
+  std::vector<int32_t> targets;
+  int32_t ordinal = 0;
+  for (size_t page = 0; page < own.states.size(); ++page) {
+    const bool is_data = own.states[page] == kPageData;
+    if (base.states[page] == kPageData) targets.push_back(is_data ? ordinal : -1);
+    ordinal += is_data ? 1 : 0;
+  }
+  std::vector<uint8_t> same(static_cast<size_t>(ordinal));
+  CHECK(match_pages(targets, page_bytes, base.data.data(), own.data, same));
+  return same;
+}
+
 }  // namespace
 
 TEST(expand_gives_the_memory_again) {
@@ -39,12 +56,111 @@ TEST(expand_gives_the_memory_again) {
 }
 
 TEST(count_pages_refuses_unknown_states) {
-  const std::vector<uint8_t> good = {0, 1, 2, 1, 1};
+  const std::vector<uint8_t> good = {0, 1, 2, 6, 1, 1};
   CHECK(count_pages(good).states_are_known);
   CHECK_EQ(count_pages(good).data, size_t{3});
   CHECK_EQ(count_pages(good).uniform, size_t{1});
   CHECK(!count_pages(std::vector<uint8_t>{0, 3}).states_are_known);
+  CHECK(!count_pages(std::vector<uint8_t>{5}).states_are_known);
+  CHECK(!count_pages(std::vector<uint8_t>{7}).states_are_known);
   CHECK(!count_pages(std::vector<uint8_t>{255}).states_are_known);
+}
+
+TEST(mark_same_as_base_leaves_what_differs) {
+  for (size_t page_bytes = kMinPageBytes; page_bytes <= kMaxPageBytes; page_bytes *= 8) {
+    Random random(page_bytes + 3);
+    const std::vector<uint8_t> base = memory_image(random, 4 << 20, page_bytes);
+    const std::vector<uint8_t> other = memory_image(random, 4 << 20, page_bytes);
+    std::vector<uint8_t> memory = base;
+    const size_t pages = memory.size() / page_bytes;
+    for (size_t page = 0; page < pages; ++page) {
+      if (random.below(3) != 0) continue;
+      std::copy_n(other.data() + page * page_bytes, page_bytes, memory.data() + page * page_bytes);
+      // One byte more or less must not be missed.
+      if (random.below(2) == 0) memory[page * page_bytes + random.below(page_bytes)] ^= 1;
+    }
+    const Scanned scanned_base = model_scan(base, page_bytes);
+    const Scanned before = model_scan(memory, page_bytes);
+    Scanned scanned = before;
+    const SegmentView view = {before.states, page_bytes, scanned.data.data(), scanned.words.data()};
+    const SegmentBuffers buffers = {scanned.states.data(), scanned.data.data(), scanned.words.data()};
+    const std::vector<uint8_t> same_data = same_data_pages(before, scanned_base, page_bytes);
+    const BaseView base_view = {scanned_base.states, scanned_base.words.data(), same_data.data()};
+    const DiffCounts counts = mark_same_as_base(view, base_view, buffers);
+    size_t data = 0;
+    size_t words = 0;
+    size_t same = 0;
+    for (size_t page = 0; page < pages; ++page) {
+      const uint8_t* own = memory.data() + page * page_bytes;
+      const bool is_same = std::equal(own, own + page_bytes, base.data() + page * page_bytes);
+      CHECK_EQ(scanned.states[page], is_same ? kPageSameAsBase : before.states[page]);
+      same += is_same ? 1 : 0;
+      if (is_same) continue;
+      if (before.states[page] == kPageData) {
+        CHECK(std::equal(own, own + page_bytes, scanned.data.data() + data++ * page_bytes));
+      } else if (before.states[page] == kPageUniform) {
+        CHECK(std::equal(own, own + sizeof(uint64_t), reinterpret_cast<const uint8_t*>(&scanned.words[words++])));
+      }
+    }
+    CHECK_EQ(counts.data, data);
+    CHECK_EQ(counts.uniform, words);
+    CHECK_EQ(counts.same_as_base, same);
+    CHECK_EQ(counts.zero, pages - data - words - same);
+  }
+}
+
+TEST(an_absent_page_reads_as_zero_and_is_the_same_only_as_an_absent_one) {
+  constexpr size_t kPage = 4096;
+  std::vector<uint8_t> states = {kPageAbsent, kPageAbsent, kPageZero, kPageUniform, kPageAbsent};
+  const std::vector<uint8_t> before = states;
+  const std::vector<uint8_t> base_states = {kPageAbsent, kPageZero, kPageAbsent, kPageAbsent, kPageUniform};
+  std::vector<uint64_t> words = {7};
+  const SegmentView view = {before, kPage, nullptr, words.data()};
+  std::vector<uint8_t> out(5 * kPage, 0xEE);
+  expand_segment(view, out.data());
+  CHECK(std::all_of(out.begin(), out.begin() + 3 * kPage, [](uint8_t byte) { return byte == 0; }));
+  CHECK(std::all_of(out.begin() + 4 * kPage, out.end(), [](uint8_t byte) { return byte == 0; }));
+  const std::vector<uint64_t> base_words = {7};
+  const BaseView base = {base_states, base_words.data(), nullptr};
+  const DiffCounts counts = mark_same_as_base(view, base, {states.data(), nullptr, words.data()});
+  CHECK_EQ(states, (std::vector<uint8_t>{kPageSameAsBase, kPageAbsent, kPageZero, kPageUniform, kPageAbsent}));
+  CHECK_EQ(counts.same_as_base, size_t{1});
+  CHECK_EQ(counts.absent, size_t{2});
+  CHECK_EQ(counts.zero, size_t{1});
+  CHECK_EQ(counts.uniform, size_t{1});
+}
+
+TEST(scatter_pages_puts_each_page_where_it_belongs) {
+  constexpr size_t kPage = 4096;
+  Random random(21);
+  const std::vector<uint8_t> pages = random.bytes(6 * kPage);
+  const std::vector<uint8_t> old = random.bytes(9 * kPage);
+  const std::vector<int32_t> targets = {-1, 3, 4, 8, -1, 0};
+  std::vector<uint8_t> data = old;
+  CHECK(scatter_pages(targets, kPage, pages.data(), data));
+  std::vector<uint8_t> expected = old;
+  for (size_t i = 0; i < targets.size(); ++i) {
+    if (targets[i] < 0) continue;
+    std::copy_n(pages.data() + i * kPage, kPage, expected.data() + static_cast<size_t>(targets[i]) * kPage);
+  }
+  CHECK_EQ(data, expected);
+}
+
+TEST(pages_beyond_the_segment_are_refused) {
+  constexpr size_t kPage = 4096;
+  const std::vector<uint8_t> pages(2 * kPage);
+  std::vector<uint8_t> data(3 * kPage);
+  for (const std::vector<int32_t>& targets :
+       {std::vector<int32_t>{0, 3}, {2, 3}, {INT32_MAX, 0}, {INT32_MAX, INT32_MIN}}) {
+    std::vector<uint8_t> same(3);
+    CHECK(!scatter_pages(targets, kPage, pages.data(), data));
+    CHECK(!match_pages(targets, kPage, pages.data(), data, same));
+  }
+  std::vector<uint8_t> same(3);
+  CHECK(match_pages(std::vector<int32_t>{2, -1}, kPage, pages.data(), data, same));
+  CHECK_EQ(same, (std::vector<uint8_t>{0, 0, 1}));
+  same.resize(2);
+  CHECK(!match_pages(std::vector<int32_t>{2, -1}, kPage, pages.data(), data, same));
 }
 
 TEST(write_segment_gives_the_memory_again_in_every_zero_mode) {

@@ -1,4 +1,4 @@
-/** From raw arguments to values: what yargs would take in silence is refused. */
+/** From raw arguments to values: what stands wrong is refused, with what was meant. */
 import test from 'ava';
 import fc from 'fast-check';
 import type { OptionSpec } from '../../cli/command.js';
@@ -15,7 +15,8 @@ const OPTIONS: readonly OptionSpec[] = [
   { name: 'json', kind: 'flag', text: '' },
 ];
 
-const parse = (...args: string[]): Promise<ParsedArguments> => parseArguments(OPTIONS, scanArguments(OPTIONS, args));
+const parse = async (...args: string[]): Promise<ParsedArguments> =>
+  parseArguments(OPTIONS, scanArguments(OPTIONS, args));
 
 test('options and positional arguments in any order', async (t) => {
   const args = await parse('a', '--level', '3', '--force', 'b', '--label=x=1', '--label', 'y=2', '-');

@@ -3,10 +3,15 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import type { Case } from './cases/case.js';
+import { chainCases } from './cases/chain.js';
+import { compareCases } from './cases/compare.js';
+import { doctorCases } from './cases/doctor.js';
+import { estimateCases } from './cases/estimate.js';
 import { extractCases } from './cases/extract.js';
 import { inspectCases } from './cases/inspect.js';
 import { loadCases } from './cases/load.js';
 import { saveCases } from './cases/save.js';
+import { storeCases } from './cases/store.js';
 import { usageCases } from './cases/usage.js';
 import { verifyCases } from './cases/verify.js';
 import { prepare } from './support/fixtures.js';
@@ -19,7 +24,12 @@ const GROUPS: Readonly<Record<string, readonly Case[]>> = {
   load: loadCases,
   inspect: inspectCases,
   verify: verifyCases,
+  compare: compareCases,
+  estimate: estimateCases,
   extract: extractCases,
+  doctor: doctorCases,
+  chain: chainCases,
+  store: storeCases,
 };
 
 for (const [group, cases] of Object.entries(GROUPS)) {

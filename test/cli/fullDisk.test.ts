@@ -22,14 +22,15 @@ function obstacle(): string | undefined {
 const NO_MOUNT = obstacle();
 
 /** Runs in `folder`, of which `small` is a tmpfs of 1 MiB; afterwards the names in it stand on stderr's last line. */
-function runOnSmallDisk(folder: string, args: readonly string[]): Promise<CliResult> {
+function runOnSmallDisk(folder: string, args: readonly string[], input?: Buffer): Promise<CliResult> {
   mkdirSync(join(folder, 'small'));
   const script = 'mount -t tmpfs -o size=1m none small || exit 99; "$@"; code=$?; ls -A small >&2; exit $code';
-  return runCli(args, { cwd: folder, wrapper: [...NAMESPACE, 'sh', '-c', script, 'sh'] });
+  const wrapper = [...NAMESPACE, 'sh', '-c', script, 'sh'];
+  return runCli(args, { cwd: folder, wrapper, ...(input === undefined ? {} : { input }) });
 }
 
-async function full(t: ExecutionContext, folder: string, args: readonly string[]): Promise<void> {
-  const { exitCode, stdout, stderr } = await runOnSmallDisk(folder, args);
+async function full(t: ExecutionContext, folder: string, args: readonly string[], input?: Buffer): Promise<void> {
+  const { exitCode, stdout, stderr } = await runOnSmallDisk(folder, args, input);
   t.is(exitCode, 13, stderr);
   t.is(stdout, '');
   t.regex(stderr, /^vmsnap: error: .*no space left.*\nhint: .*\n$/, 'an error, and nothing left behind');
@@ -37,10 +38,23 @@ async function full(t: ExecutionContext, folder: string, args: readonly string[]
 
 const onSmallDisk = needing(NO_MOUNT);
 
-onSmallDisk('save onto a disk that gets full', async (t) => {
+onSmallDisk('save onto a disk that is too small', async (t) => {
   const folder = temporaryFolder(t);
   writeFileSync(join(folder, 'mem'), makeMemory(4096));
   await full(t, folder, ['save', '--frozen', '--segment-size', '1M', 'mem', 'small/img']);
+});
+
+onSmallDisk('save from a pipe onto a disk that gets full', async (t) => {
+  await full(t, temporaryFolder(t), ['save', '--segment-size', '1M', '-', 'small/img'], makeMemory(4096));
+});
+
+onSmallDisk('an estimate for a disk that is too small', async (t) => {
+  const folder = temporaryFolder(t);
+  writeFileSync(join(folder, 'mem'), makeMemory(4096));
+  const { exitCode, stdout, stderr } = await runOnSmallDisk(folder, ['estimate', '--target', 'small', 'mem']);
+  t.is(exitCode, 3, stderr);
+  t.regex(stdout, /\nsmall: 1 MiB free, it does not fit\n$/);
+  t.is(stderr, 'vmsnap: warning: the image will not fit into small\n');
 });
 
 onSmallDisk('load onto a disk that gets full', async (t) => {

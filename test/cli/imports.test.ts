@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { ROOT } from './support/paths.js';
 
-test('cli/ imports nothing of the project but lib/index.js', (t) => {
+test('cli/ imports nothing of the project but lib/index.js, and the words that load nothing', (t) => {
   const files = readdirSync(join(ROOT, 'cli'), { recursive: true, encoding: 'utf8' }).filter((name) =>
     name.endsWith('.ts'),
   );
@@ -12,11 +12,12 @@ test('cli/ imports nothing of the project but lib/index.js', (t) => {
   for (const file of files) {
     const source = readFileSync(join(ROOT, 'cli', file), 'utf8');
     const outside = [...source.matchAll(/(?:from|import\()\s*'((?:\.\.\/)+(?:lib|formats|native)\/[^']*)'/g)];
-    for (const [, path] of outside) t.regex(path!, /^(\.\.\/)+lib\/index\.js$/, file);
+    for (const [, path] of outside) t.regex(path!, /^(\.\.\/)+lib\/(index|nearestWord)\.js$/, file);
   }
 });
 
 test('help and wrong calls do without the library', (t) => {
+  t.notRegex(readFileSync(join(ROOT, 'lib', 'nearestWord.ts'), 'utf8'), /^(import|export .* from)/m);
   for (const file of ['main.ts', 'run.ts', 'help.ts', 'options/parse.ts', 'commands/save.ts']) {
     const source = readFileSync(join(ROOT, 'cli', file), 'utf8');
     t.notRegex(source, /^import (?!type).*lib\/index\.js/m, `${file} imports lib/ before it is needed`);

@@ -54,6 +54,14 @@ test('progress is rewritten, and cleared before anything else is said', (t) => {
   t.is(text, '\r10 %\u001b[K\r20 %\u001b[K\r\u001b[Kvmsnap: warning: w\n');
 });
 
+test('a note is for a terminal, and never with --json', (t) => {
+  const note = (talk: Talk): void => talk.note('n');
+  t.is(heard(true, { NO_COLOR: '1' }, note), 'note: n\n');
+  t.is(heard(false, {}, note), '');
+  t.is(heard(false, { JOURNAL_STREAM: '8:1' }, note), '');
+  t.is(heard(true, {}, note, true), '');
+});
+
 test('no progress without a terminal, on a dumb one, or with --json', (t) => {
   const show = (talk: Talk): void => talk.progress('10 %');
   t.is(heard(false, {}, show), '');

@@ -1,5 +1,5 @@
 import test from 'ava';
-import { HEAT_LEGEND, heatBar } from '../../cli/inspect/heatBar.js';
+import { heatBar, heatLegend } from '../../cli/inspect/heatBar.js';
 import { printable } from '../../cli/output/printable.js';
 import { progressLine } from '../../cli/output/progressLine.js';
 import { formatTable } from '../../cli/output/table.js';
@@ -60,10 +60,17 @@ test('tables align', (t) => {
 });
 
 test('the heat bar tells holes from a little and a lot', (t) => {
-  const cell = (dataPages: number, uniformPages = 0) => ({ pages: 100, dataPages, uniformPages, storedBytes: 0 });
+  const cell = (dataPages: number, uniformPages = 0, absentPages = 0) => ({
+    pages: 100,
+    dataPages,
+    uniformPages,
+    absentPages,
+    storedBytes: 0,
+  });
   t.is(heatBar([cell(0), cell(1), cell(25), cell(26), cell(51), cell(76), cell(100), cell(0, 1)]), '·░░▒▓██░');
-  t.is(heatBar([{ pages: 0, dataPages: 0, uniformPages: 0, storedBytes: 0 }]), '·');
-  t.true(HEAT_LEGEND.includes('·'));
+  t.is(heatBar([{ ...cell(0), pages: 0 }, cell(0, 0, 1), cell(30, 0, 70)]), '·×▒');
+  t.regex(heatLegend([cell(0)]), /^· zero .* stored$/);
+  t.regex(heatLegend([cell(0, 0, 1)]), /× absent$/);
 });
 
 test('progress has rate, percent and time left, and never fills the last column', (t) => {

@@ -119,6 +119,23 @@ export function segmentLayout(record: ForgedRecord) {
   return { mapBytes, uniform, references, data, chunks, leaves, leavesAt: 24, wordsAt, chunksAt, mapAt };
 }
 
+/** Pages of one state in the state map of a segment record. */
+function pagesOfState(record: ForgedRecord, wanted: number): number {
+  const { mapAt, mapBytes } = segmentLayout(record);
+  let pages = 0;
+  let value = 0;
+  let shift = 0;
+  for (const byte of record.tables.subarray(mapAt, mapAt + mapBytes)) {
+    value |= (byte & 0x7f) << shift;
+    shift += 7;
+    if (byte & 0x80) continue;
+    if ((value & 15) === wanted) pages += (value >>> 4) + 1;
+    value = 0;
+    shift = 0;
+  }
+  return pages;
+}
+
 /** Gives a segment record another state map; the counts and the padding follow, the rest stays. */
 export function replaceStateMap(record: ForgedRecord, map: Buffer, alignment: number): void {
   const { mapAt } = segmentLayout(record);
@@ -222,6 +239,14 @@ class Sealer {
     if (isCounted && record.keepPayloadCrc !== true) record.tables.writeUInt32LE(crcOf(record.payload), 4);
   }
 
+  get #hasBase(): boolean {
+    return (this.#image.header.readBigUInt64LE(24) & 2n) !== 0n;
+  }
+
+  get #hasAbsent(): boolean {
+    return (this.#image.header.readBigUInt64LE(24) & 16n) !== 0n;
+  }
+
   #indexBlock(record: ForgedRecord): Buffer {
     const first = Number(record.subject) * INDEX_BLOCK_ENTRIES;
     const block = Buffer.alloc(record.payload.length);
@@ -235,6 +260,8 @@ class Sealer {
       block.writeUInt32LE(placed.crc, at + 16);
       block.writeUInt16LE(tables.readUInt32LE(12) & 0xffff, at + 20);
       block.writeUInt16LE(tables.readUInt32LE(4) & 0xffff, at + 22);
+      if (this.#hasBase) block.writeUInt16LE(pagesOfState(placed.record, 4) & 0xffff, at + 26);
+      if (this.#hasAbsent) block.writeUInt16LE(pagesOfState(placed.record, 6) & 0xffff, at + 28);
     }
     return block;
   }

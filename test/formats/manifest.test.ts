@@ -21,6 +21,7 @@ const START: StartManifest = {
   machine: { name: 'vm', uuid: undefined },
   labels: new Map([['a', '1']]),
   source: { kind: 'raw', name: 'memory' },
+  base: undefined,
   regions: [
     { name: 'low', gpa: 0, sizeBytes: 8192 },
     { name: 'high', gpa: 2 ** 32, sizeBytes: undefined },

@@ -8,7 +8,7 @@ import { load, verify } from '../../lib/index.js';
 import { cat, makeFifo } from '../lib/support/pipes.js';
 import { type Workspace, workspace } from '../lib/support/workspace.js';
 import { DAMAGED } from '../samples/damage.js';
-import { readSampleList, samplePath } from '../samples/list.js';
+import { readSampleList, samplePath, validFolder } from '../samples/list.js';
 import { makeValid, VALID } from '../samples/valid.js';
 import { editStart, forge, type Json, takeApart, xxh3Of } from './forge.js';
 import { codeOf, Judge } from './support/judge.js';
@@ -45,9 +45,12 @@ for (const sample of VALID) {
 
   test(`${sample.name}: load and verify read the committed bytes`, async (t) => {
     const folder = workspace(t);
-    const judge = new Judge(folder);
+    const judge = new Judge(folder, 'judged', [validFolder()]);
     judge.put(committed);
-    const { intact, findings, identity, digest } = await verify(judge.imagePath, { threads: 1 });
+    const { intact, findings, identity, digest } = await verify(judge.imagePath, {
+      threads: 1,
+      baseDirs: [validFolder()],
+    });
     t.true(intact, findings[0]?.message);
     t.deepEqual([identity, digest], [listed.identity, listed.digest]);
     const memory = (await judge.load()) as Buffer;
@@ -86,7 +89,7 @@ for (const { name, code, passes, base } of samples.damaged) {
 
   test(`${name}: verify and load refuse it`, async (t) => {
     const folder = workspace(t);
-    const judge = new Judge(folder);
+    const judge = new Judge(folder, 'judged', [validFolder()]);
     judge.put(readFileSync(path));
     t.is(await judge.verify(), code === 'CORRUPT' ? 'damaged' : code);
     judgeLoad(t, await judge.load(), 'file');
@@ -107,7 +110,10 @@ for (const { name, code, passes, base } of samples.damaged) {
 test('the second reader refuses every damaged sample, and says where', async (t) => {
   const reason = missingTool(t, ['python3', 'zstd']);
   if (reason !== undefined) return skip(t, reason);
-  const refusals = await refusalsOfSecondReader(samples.damaged.map(({ name }) => samplePath('damaged', name)));
+  const refusals = await refusalsOfSecondReader(
+    samples.damaged.map(({ name }) => samplePath('damaged', name)),
+    [validFolder()],
+  );
   t.is(refusals.size, samples.damaged.length);
   for (const [image, refusal] of refusals) t.regex(refusal ?? 'none', / is damaged at offset \d+: /, image);
 });
@@ -124,7 +130,7 @@ async function loadThroughPipe(folder: Workspace, image: string): Promise<Buffer
   const [pipe, target] = [makeFifo(folder.path('pipe')), folder.path('piped.raw')];
   writeFileSync(target, '');
   const loading = codeOf(async () => {
-    await load(pipe, target, { threads: 1, force: true });
+    await load(pipe, target, { threads: 1, force: true, baseDirs: [validFolder()] });
     return readFileSync(target);
   });
   return (await Promise.all([loading, cat(image, pipe)]))[0];

@@ -1,5 +1,5 @@
 /** What vmsnap saves, the second reader reads: codecs, page sizes, regions, streams, attachments. */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import test from 'ava';
 import { type SaveOptions, save } from '../../lib/index.js';
 import { sameBytes } from '../lib/support/expect.js';
@@ -7,7 +7,7 @@ import { KIB, MIB, mixedMemory } from '../lib/support/memory.js';
 import { cat, makeFifo } from '../lib/support/pipes.js';
 import { workspace } from '../lib/support/workspace.js';
 import { xxh3Of } from './forge.js';
-import { missingTool, readWithSecondReader, skip } from './support/secondReader.js';
+import { missingTool, readWithSecondReader, runSecondReader, skip } from './support/secondReader.js';
 
 const REGIONS = [
   { name: 'low', gpa: 0, sizeBytes: 640 * KIB },
@@ -62,4 +62,30 @@ test('an image saved from a pipe, size unknown, is read by the second reader', a
   await Promise.all([save(pipe, image!, { segmentSize: MIB }), cat(source!, pipe)]);
   t.is((await readWithSecondReader(image!, output)).memoryBytes, memory.length);
   sameBytes(t, readFileSync(output!), memory);
+});
+
+test('a chain of differential images is read by the second reader, and refused without its base', async (t) => {
+  const reason = missingTool(t, ['python3', 'zstd']);
+  if (reason !== undefined) return skip(t, reason);
+  const folder = workspace(t);
+  const [source, output] = ['memory.raw', 'read.raw'].map((file) => folder.path(file));
+  const memory = mixedMemory(3 * MIB, 11);
+  writeFileSync(source!, memory);
+  await save(source, folder.path('0'), { codec: 'zlib', segmentSize: MIB, regions: REGIONS, frozen: true });
+  for (const [i, codec] of (['zstd', 'none', 'zlib'] as const).entries()) {
+    memory.fill(0, i * 100 * KIB, i * 100 * KIB + 48 * KIB);
+    memory.fill(`change ${i}`, MIB + i * 64 * KIB, MIB + i * 64 * KIB + 20 * KIB);
+    writeFileSync(source!, memory);
+    const options = { codec, base: folder.path(`${i}`), regions: REGIONS, chunkSize: 16 * KIB, frozen: true } as const;
+    const saved = await save(source, folder.path(`${i + 1}`), options);
+    const reading = await readWithSecondReader(folder.path(`${i + 1}`), output);
+    t.deepEqual([reading.identity, reading.digest], [saved.identity, saved.digest]);
+    t.deepEqual(reading.pages, { ...saved.pages });
+    t.true(saved.pages.sameAsBase > 0 && saved.pages.zero + saved.pages.data > 0);
+    sameBytes(t, readFileSync(output!), memory.subarray(0, saved.memoryBytes));
+  }
+  rmSync(folder.path('1'));
+  const { exitCode, message } = await runSecondReader([folder.path('3')]);
+  t.is(exitCode, 1);
+  t.regex(message, /no base '1'/);
 });

@@ -1,7 +1,8 @@
 /** State maps: what is encoded is decoded again, and every map has one form only. */
 import test from 'ava';
 import fc from 'fast-check';
-import { decodeStateMap, encodeStateMap, stateMapMaxBytes } from '../../formats/vmsnap/stateMap.js';
+import { FEATURE_ABSENT, FEATURE_BASE } from '../../formats/vmsnap/layout.js';
+import { allowedStates, decodeStateMap, encodeStateMap, stateMapMaxBytes } from '../../formats/vmsnap/stateMap.js';
 import { VmsnapError } from '../../lib/index.js';
 
 const PAGES_MAX = 16_384;
@@ -14,7 +15,7 @@ function encode(states: Uint8Array): Buffer {
 
 function decode(map: Uint8Array, pagesMax = PAGES_MAX): Uint8Array {
   const states = new Uint8Array(pagesMax);
-  return states.subarray(0, decodeStateMap(map, 0, map.length, states, 'image', 0));
+  return states.subarray(0, decodeStateMap(map, 0, map.length, states, allowedStates(0n), 'image', 0));
 }
 
 const runs = fc.array(
@@ -74,3 +75,21 @@ for (const [what, bytes, code] of REFUSED) {
     t.is(error.code, code);
   });
 }
+
+test('"same as base" and "absent" are states only where the header says so', (t) => {
+  const states = new Uint8Array(8);
+  const decodeWith = (features: bigint, ...wanted: number[]) => {
+    const out = Buffer.alloc(16);
+    const bytes = encodeStateMap(Uint8Array.from(wanted), wanted.length, out, 0);
+    const pages = decodeStateMap(out, 0, bytes, states, allowedStates(features), 'image', 0);
+    return [...states.subarray(0, pages)];
+  };
+  t.deepEqual(decodeWith(FEATURE_BASE, 4, 4, 1, 0, 4), [4, 4, 1, 0, 4]);
+  t.deepEqual(decodeWith(FEATURE_ABSENT, 6, 0, 6, 6, 2), [6, 0, 6, 6, 2]);
+  t.throws(() => decodeWith(0n, 4), { message: /page state same-as-base/ });
+  t.throws(() => decodeWith(FEATURE_ABSENT, 1, 4), { message: /page state same-as-base/ });
+  t.throws(() => decodeWith(0n, 6), { message: /page state absent/ });
+  t.throws(() => decodeWith(FEATURE_BASE, 1, 6), { message: /page state absent/ });
+  const everyFeature = 2n ** 64n - 1n;
+  for (const state of [3, 5, 7, 8, 15]) t.throws(() => decodeWith(everyFeature, state), { message: /page state/ });
+});

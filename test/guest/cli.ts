@@ -23,6 +23,12 @@ export async function pipeThroughVmsnap(source: string, target: string): Promise
   return run('bash', ['-c', line, process.execPath, CLI_PATH, source, target]);
 }
 
+/** `cat SOURCE` into `vmsnap save - IMAGE`, through a pipe of the shell. */
+export async function saveThroughPipe(source: string, image: string): Promise<CommandResult> {
+  const line = 'set -o pipefail; cat "$2" | "$0" "$1" save - "$3" --quiet';
+  return run('bash', ['-c', line, process.execPath, CLI_PATH, source, image]);
+}
+
 async function run(program: string, parameters: string[]): Promise<CommandResult> {
   const startedAt = performance.now();
   const child = spawn(program, parameters, { stdio: ['ignore', 'pipe', 'pipe'] });

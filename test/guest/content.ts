@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, realpathSync, statSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { type Filling, initScript, NODE_HEAP_SCRIPT } from './init.js';
 import type { InitramfsEntry } from './initramfs.js';
 
@@ -24,6 +24,18 @@ export function guestEntries(busyboxPath: string, memoryMiB: number, content: Gu
   archive.add({ kind: 'file', path: '/init', mode: 0o755, content: initScript(fillingOf(memoryMiB, content)) });
   if (content === 'full') addHostContent(archive, memoryMiB);
   return archive.entries;
+}
+
+/** Modules of the kernel that the guest boots, where the init script finds them. */
+export function moduleEntries(kernel: string, modules: readonly string[]): InitramfsEntry[] {
+  const folder = join('/lib/modules', basename(kernel).replace(/^vmlinuz-/, ''));
+  const copies = modules.map((module) => ({
+    kind: 'copy' as const,
+    path: `/modules/${basename(module)}`,
+    mode: 0o644,
+    from: join(folder, module),
+  }));
+  return [{ kind: 'folder', path: '/modules' }, ...copies];
 }
 
 function fillingOf(memoryMiB: number, content: GuestContent): Filling {

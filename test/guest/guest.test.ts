@@ -1,4 +1,4 @@
-import { rmSync, statSync } from 'node:fs';
+import { constants, copyFileSync, renameSync, rmSync, statSync } from 'node:fs';
 import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,6 +9,8 @@ import { firstDifference } from './compare.js';
 import { bootGuest, type Guest, guestAvailabilityOrDemand } from './guest.js';
 
 const MEMORY_MIB = 256;
+/** Images of one guest, each saved against the one before. */
+const CHAIN_IMAGES = 5;
 
 const test = anyTest as TestFn<undefined>;
 const availability = guestAvailabilityOrDemand();
@@ -67,6 +69,46 @@ guestTest('the guest lives on after it was saved', async (t) => {
   await guest.waitForCountBeyond(before + 2);
   t.true(guest.count > before + 2);
 });
+
+guestTest(
+  'a guest saved again and again while it works: every image of the chain comes back bit for bit',
+  async (t) => {
+    t.timeout(240_000);
+    const image = (i: number) => join(folder, `chain-${i}.vmsnap`);
+    const reference = (i: number) => join(folder, `chain-${i}.reference`);
+    for (let i = 0; i < CHAIN_IMAGES; i++) {
+      await guest.stop();
+      copyFileSync(guest.memoryFile, reference(i), constants.COPYFILE_EXCL);
+      const against = i === 0 ? [] : ['--base', image(i - 1)];
+      await runVmsnap('save', guest.memoryFile, image(i), ...against, '--frozen', '--quiet');
+      const before = guest.count;
+      await guest.resume();
+      await guest.waitForCountBeyond(before + 2);
+    }
+    const sizes = Array.from({ length: CHAIN_IMAGES }, (_, i) => statSync(image(i)).size);
+    t.log(`KiB: ${sizes.map((bytes) => Math.round(bytes / 1024)).join(', ')}`);
+    // Between two saves the guest does little.
+    t.true(sizes.slice(1).every((bytes) => bytes < sizes[0]! / 2));
+    await runVmsnap('verify', image(CHAIN_IMAGES - 1), '--quiet');
+    for (let i = 0; i < CHAIN_IMAGES; i++) await comesBack(t, image(i), reference(i));
+    // Without one of them, those before it come back all the same, and a flattened one needs none.
+    const flat = join(folder, 'chain.flat');
+    await runVmsnap('flatten', image(CHAIN_IMAGES - 1), flat, '--quiet');
+    renameSync(image(2), join(folder, 'lost'));
+    await comesBack(t, image(1), reference(1));
+    await comesBack(t, flat, reference(CHAIN_IMAGES - 1));
+    await t.throwsAsync(runVmsnap('load', image(CHAIN_IMAGES - 1), join(folder, 'chain.restored'), '--quiet'), {
+      message: /needs its base chain-2\.vmsnap/,
+    });
+  },
+);
+
+async function comesBack(t: ExecutionContext, image: string, reference: string): Promise<void> {
+  const target = join(folder, 'chain.restored');
+  await runVmsnap('load', image, target, '--quiet');
+  t.is(await firstDifference(reference, target), undefined, `${image}: the offset of the first difference`);
+  rmSync(target);
+}
 
 async function isRestored(t: ExecutionContext, target: string): Promise<void> {
   t.is(await firstDifference(guest.memoryFile, target), undefined, 'the offset of the first difference');

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Accelerator, acceleratorsToTry } from './accelerator.js';
 import { findProgram, type GuestTools, guestAvailability } from './availability.js';
-import { type GuestContent, guestEntries } from './content.js';
+import { type GuestContent, guestEntries, moduleEntries } from './content.js';
 import { ALIVE_MARKER, COUNT_MARKER, READY_MARKER } from './init.js';
 import { writeInitramfs } from './initramfs.js';
 import { QmpClient } from './qmp.js';
@@ -19,8 +19,16 @@ export interface GuestOptions {
   folder?: string;
   /** What the guest's memory is filled with. */
   content?: GuestContent;
+  /** More devices, as QEMU's -device takes them. */
+  devices?: readonly string[];
+  /** Modules that the guest loads, as paths below the kernel's folder of modules: kernel/drivers/firmware/qemu_fw_cfg.ko. */
+  modules?: readonly string[];
   /** How long the guest may take until its memory is filled. */
   bootLimitSeconds?: number;
+  /** Another qemu-system-x86_64 than that in PATH. */
+  qemu?: string | undefined;
+  /** Where a migration stream comes from that the guest begins with, as QEMU writes it: "exec:cat FILE". It is not booted. */
+  incoming?: string | undefined;
 }
 
 const BOOT_LIMIT_SECONDS = 180;
@@ -66,6 +74,7 @@ export class Guest {
   bootSeconds = 0;
   readonly #folder: string;
   readonly #child: ChildProcess;
+  readonly #isIncoming: boolean;
   readonly #spawnedAt = performance.now();
   #qmp: QmpClient | undefined;
   #console = '';
@@ -80,8 +89,15 @@ export class Guest {
     this.accelerator = accelerator;
     this.memoryBytes = options.memoryMiB * 2 ** 20;
     const initramfs = join(folder, 'initramfs');
-    writeInitramfs(initramfs, guestEntries(tools.busybox, options.memoryMiB, options.content ?? 'small'));
-    this.#child = spawnTied([tools.qemu, ...qemuArguments(tools, folder, initramfs, accelerator, options.memoryMiB)]);
+    writeInitramfs(initramfs, [
+      ...guestEntries(tools.busybox, options.memoryMiB, options.content ?? 'small'),
+      ...moduleEntries(tools.kernel, options.modules ?? []),
+    ]);
+    const devices = (options.devices ?? []).flatMap((device) => ['-device', device]);
+    const incoming = options.incoming === undefined ? [] : ['-incoming', options.incoming];
+    const parameters = qemuArguments(tools, folder, initramfs, accelerator, options.memoryMiB);
+    this.#child = spawnTied([options.qemu ?? tools.qemu, ...parameters, ...devices, ...incoming]);
+    this.#isIncoming = options.incoming !== undefined;
     running.add(this);
     this.#child.stdout?.setEncoding('latin1').on('data', (text: string) => this.#readConsole(text));
     this.#child.stderr?.setEncoding('utf8').on('data', (text: string) => (this.#errors += text));
@@ -103,9 +119,23 @@ export class Guest {
 
   async waitUntilReady(limitSeconds: number): Promise<void> {
     this.#qmp = await this.#whileAlive(QmpClient.open(join(this.#folder, 'qmp'), QMP_LIMIT_SECONDS));
+    if (this.#isIncoming) return await this.#runOn(limitSeconds);
     if (this.accelerator === 'kvm') await this.#waitFor('start', KVM_ALIVE_LIMIT_SECONDS, () => this.#alive);
     await this.#waitFor('fill its memory', limitSeconds, () => this.#ready);
     this.bootSeconds = (performance.now() - this.#spawnedAt) / 1000;
+  }
+
+  /** After a migration: it goes on as it was, running or paused; here it is to run. */
+  async #runOn(limitSeconds: number): Promise<void> {
+    const deadline = performance.now() + limitSeconds * 1000;
+    for (;;) {
+      const { status } = (await this.qmp.execute('query-status')) as { status: string };
+      if (status !== 'inmigrate') break;
+      if (performance.now() > deadline) throw this.#failure(`the stream was not there in ${limitSeconds} s`);
+      await sleep(20);
+    }
+    await this.resume();
+    await this.waitForCountBeyond(0, limitSeconds);
   }
 
   /** Pauses every CPU of the guest: from here on its memory holds still. */
@@ -117,6 +147,22 @@ export class Guest {
   async resume(): Promise<void> {
     await this.qmp.execute('cont');
     await this.#expectStatus('running');
+  }
+
+  /**
+   * Sends the guest to a URI of QEMU's ("exec:cat > FILE") and waits until all of it is there. Afterwards the guest is
+   * paused; only {@link resume} leaves that state.
+   */
+  async migrate(uri: string, limitSeconds = 60): Promise<void> {
+    await this.qmp.execute('migrate', { uri });
+    const deadline = performance.now() + limitSeconds * 1000;
+    for (;;) {
+      const { status, 'error-desc': why } = (await this.qmp.execute('query-migrate')) as Record<string, string>;
+      if (status === 'completed') return;
+      if (status === 'failed' || status === 'cancelled') throw this.#failure(`the migration ${status}: ${why}`);
+      if (performance.now() > deadline) throw this.#failure(`the migration is ${status} after ${limitSeconds} s`);
+      await sleep(20);
+    }
   }
 
   /** Waits until the guest has counted beyond a number: the proof that it lives. */

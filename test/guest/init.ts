@@ -29,6 +29,7 @@ mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 mount -t tmpfs -o size=90% memory /memory
+for module in /modules/*.ko; do [ ! -e "$module" ] || insmod "$module"; done
 # From here on the serial port carries only our lines.
 dmesg -n 1
 

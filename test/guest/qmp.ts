@@ -16,7 +16,8 @@ interface PendingCommand {
   reject: (error: Error) => void;
 }
 
-const COMMAND_LIMIT_SECONDS = 30;
+// A dump is one command, and slow on a busy machine.
+const COMMAND_LIMIT_SECONDS = 120;
 const RECONNECT_MILLISECONDS = 20;
 
 /** A minimal client of the QEMU Machine Protocol: one command at a time or several, answers told apart by id. */

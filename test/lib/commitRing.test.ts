@@ -8,12 +8,14 @@ import { Geometry } from '../../formats/vmsnap/geometry.js';
 import { CommitLine, createCommitShared } from '../../lib/pipeline/commitLine.js';
 import { createControl } from '../../lib/pipeline/control.js';
 import {
+  type JobDevice,
   OUTPUT_BUFFERS_PER_WORKER,
   outputBufferBytes,
   type SaveJob,
   type SaveWorkerResult,
 } from '../../lib/pipeline/saveWorker.js';
 import { runJobs } from '../../lib/pipeline/workerPool.js';
+import { emulatedDevice } from './support/dsa.js';
 import { MIB, randomMemory } from './support/memory.js';
 import { type Workspace, workspace } from './support/workspace.js';
 
@@ -34,7 +36,13 @@ function writeSource(path: string): void {
   writeFileSync(path, memory);
 }
 
-async function saveWith(folder: Workspace, source: string, threads: number, slotCount: number): Promise<Buffer> {
+async function saveWith(
+  folder: Workspace,
+  source: string,
+  threads: number,
+  slotCount: number,
+  device?: JobDevice,
+): Promise<Buffer> {
   const path = folder.path('records');
   const fd = openSync(path, 'w');
   const sourceFd = openSync(source, 'r');
@@ -53,6 +61,7 @@ async function saveWith(folder: Workspace, source: string, threads: number, slot
         kind: 'save',
         worker,
         commit,
+        base: [],
         source: { kind: 'extents', regions: [extent], cached: false },
         pageSize: geometry.pageSize,
         segmentSize: geometry.segmentSize,
@@ -60,6 +69,7 @@ async function saveWith(folder: Workspace, source: string, threads: number, slot
         regionSizes: [SEGMENTS * MIB],
         codec: { name: 'zstd', level: 1 },
         detector: 'auto',
+        device,
       }),
     );
     await runJobs<SaveWorkerResult>(jobs, control);
@@ -82,6 +92,22 @@ test('a ring of 2, 3 and 4 slots: same bytes from 1 to 8 threads, and nobody wai
       for (const threads of [1, 2, 3, 8]) {
         const got = await saveWith(folder, source, threads, slotCount);
         t.true(got.equals(expected), `${threads} threads, ${slotCount} slots`);
+      }
+    }
+  }
+});
+
+test('the same with segments that a device looks at in advance, more of them than the ring has slots', async (t) => {
+  const folder = workspace(t);
+  const source = folder.path('memory');
+  writeSource(source);
+  const expected = await saveWith(folder, source, 1, 4096);
+  const { handle } = emulatedDevice(t);
+  for (const aheadSegments of [1, 2, 7]) {
+    for (const slotCount of [2, 3, 4096]) {
+      for (const threads of [1, 2, 3, 8]) {
+        const got = await saveWith(folder, source, threads, slotCount, { handle, aheadSegments, selfCheck: false });
+        t.true(got.equals(expected), `${threads} threads, ${slotCount} slots, ${aheadSegments} ahead`);
       }
     }
   }

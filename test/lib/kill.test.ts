@@ -9,7 +9,7 @@ import test, { type ExecutionContext } from 'ava';
 import { load, save, verify } from '../../lib/index.js';
 import type { Outcome, Work } from './children/work.js';
 import { sameBytes } from './support/expect.js';
-import { MIB, mixedMemory } from './support/memory.js';
+import { MIB, mixedMemory, PAGE } from './support/memory.js';
 import { startWork } from './support/work.js';
 import { diskWorkspace, type Workspace, workspace } from './support/workspace.js';
 
@@ -23,6 +23,12 @@ interface Tally {
   killed: number;
   finished: number;
   leftovers: number;
+}
+
+function everyThirdPageChanged(memory: Buffer): Buffer {
+  const changed = Buffer.from(memory);
+  for (let at = 0; at < changed.length; at += 3 * PAGE) changed.writeUInt32LE(at + 1, at + 100);
+  return changed;
 }
 
 /** Starts `work`, kills it at a random moment. @returns whether it had come to its end. */
@@ -94,6 +100,24 @@ test.serial('save over an old image', async (t) => {
     if (readFileSync(image).equals(old)) t.pass();
     else t.true((await verify(image)).intact);
     await requireSwept(t, folder);
+    reset();
+  });
+});
+
+test.serial('save against a base', async (t) => {
+  const folder = await fixture(t);
+  const [base, changed, image] = [folder.path('big'), folder.path('changed'), folder.path('image')];
+  writeFileSync(changed, everyThirdPageChanged(MEMORY));
+  const baseBefore = readFileSync(base);
+  const old = readFileSync(folder.path('small'));
+  const reset = () => writeFileSync(image, old);
+  reset();
+  const work: Work = { operation: 'save', source: changed, image, options: { ...SEGMENTS, force: true, base } };
+  await killAgainAndAgain(t, folder, work, async (finished) => {
+    if (!finished && readFileSync(image).equals(old)) t.pass();
+    else t.true((await verify(image)).intact);
+    await requireSwept(t, folder);
+    t.true(readFileSync(base).equals(baseBefore), 'the base is as it was');
     reset();
   });
 });

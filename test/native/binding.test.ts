@@ -12,6 +12,18 @@ const page = 4096;
 const SOUND: Record<string, unknown[]> = {
   crc32c: [new Uint8Array(8), 0, 8, 0],
   xxh3: [new Uint8Array(8), 0, 8, new Uint8Array(16), 0],
+  compareSegments: [
+    ...[states, 3, page, new Uint8Array(page), new BigUint64Array(1)],
+    ...[states, 3, page, new Uint8Array(page), new BigUint64Array(1)],
+    ...[new Uint8Array(3), new Float64Array(5)],
+  ],
+  // No page is the same as the base's, so the states stay what they are.
+  diffSegment: [
+    ...[Uint8Array.of(1, 1, 2), 3, page, new Uint8Array(2 * page), new BigUint64Array(1)],
+    ...[new Uint8Array(2), new Uint8Array(3), new BigUint64Array(0), new Float64Array(5)],
+  ],
+  matchPages: [new Uint8Array(page), page, new Int32Array(1), 0, 1, new Uint8Array(page), new Uint8Array(1)],
+  scatterPages: [new Uint8Array(page), page, new Int32Array(1), 0, 1, new Uint8Array(page)],
   digestSegment: [states, 3, page, new Uint8Array(page), new BigUint64Array(1), new Uint8Array(16)],
   addLeaves: [0, 0, new Uint8Array(16), 1, new BigUint64Array(2)],
   writeSegment: [1e6, 0, states, 3, page, new Uint8Array(page), new BigUint64Array(1), 0, new Float64Array(1)],
@@ -112,6 +124,52 @@ test('a segment whose arrays are too short, or whose states are unknown, is refu
   t.throws(() => native.digestSegment(states, 3, page, data, words, new Uint8Array(15)), { instanceOf: RangeError });
   t.throws(() => native.addLeaves(0, 0, new Uint8Array(31), 2, new BigUint64Array(2)), { instanceOf: RangeError });
   t.throws(() => native.addLeaves(0, 0, new Uint8Array(16), 1, new BigUint64Array(1)), { instanceOf: RangeError });
+});
+
+test('pages of a chunk that are not there, or that belong nowhere, are refused', (t) => {
+  const pages = new Uint8Array(2 * page);
+  const data = new Uint8Array(3 * page);
+  const refused = { instanceOf: RangeError };
+  for (const [targets, first, count] of [
+    [[0, 3], 0, 2],
+    [[2, 3], 0, 2],
+    [[0, 2 ** 31 - 1], 0, 2],
+    [[0, 1], 1, 2],
+    [[0, 1], 3, 0],
+    [[0, 1, 2], 0, 3],
+  ] as const) {
+    const numbers = Int32Array.from(targets);
+    t.throws(() => native.scatterPages(pages, page, numbers, first, count, data), refused);
+    t.throws(() => native.matchPages(pages, page, numbers, first, count, data, new Uint8Array(3)), refused);
+  }
+  const inside = Int32Array.of(2, -1);
+  t.notThrows(() => native.scatterPages(pages, page, inside, 0, 2, data));
+  t.throws(() => native.matchPages(pages, page, inside, 0, 2, data, new Uint8Array(2)), refused);
+  const same = new Uint8Array(3);
+  native.matchPages(pages, page, inside, 0, 2, data, same);
+  t.deepEqual(same, Uint8Array.of(0, 0, 1));
+});
+
+test('a base whose arrays are too short, or whose states are unknown, is refused', (t) => {
+  const words = new BigUint64Array(1);
+  const diff = (same: Uint8Array, baseStates: Uint8Array, baseWords: BigUint64Array) =>
+    native.diffSegment(
+      Uint8Array.of(0, 1, 2),
+      3,
+      page,
+      new Uint8Array(page),
+      words,
+      same,
+      baseStates,
+      baseWords,
+      new Float64Array(5),
+    );
+  const refused = { instanceOf: RangeError };
+  t.throws(() => diff(new Uint8Array(0), states, words), refused);
+  t.throws(() => diff(new Uint8Array(1), new Uint8Array(2), words), refused);
+  t.throws(() => diff(new Uint8Array(1), Uint8Array.of(0, 4, 0), words), refused);
+  t.throws(() => diff(new Uint8Array(1), Uint8Array.of(2, 2, 0), words), refused);
+  t.notThrows(() => diff(new Uint8Array(1), states, words));
 });
 
 test('a failed system call is a negative errno', (t) => {

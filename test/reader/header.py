@@ -10,6 +10,10 @@ from xxh3_128 import xxh3_128
 HEADER_BYTES = 64
 MAGIC = bytes.fromhex("89564D530D0A1A0A")
 READ_VERSION = 0
+FEATURE_BASE = 1 << 1
+FEATURE_OVERRIDING = 1 << 2
+FEATURE_ABSENT = 1 << 4
+FEATURES_READ = FEATURE_BASE | FEATURE_OVERRIDING | FEATURE_ABSENT
 MANIFEST_MAX_BYTES = 16 << 20
 
 
@@ -17,10 +21,19 @@ MANIFEST_MAX_BYTES = 16 << 20
 class Header:
     alignment: int
     crc: int
+    features: int
     manifest_json: bytes
     records_at: int
     """Header and start manifest with its padding."""
     opening: bytes
+
+    @property
+    def has_base(self) -> bool:
+        return self.features & FEATURE_BASE != 0
+
+    @property
+    def has_overriding(self) -> bool:
+        return self.features & FEATURE_OVERRIDING != 0
 
     @property
     def binding(self) -> int:
@@ -32,7 +45,8 @@ def read_header(image: bytes) -> Header:
     require(raw[:8] == MAGIC, 0, "this is no vmsnap image")
     require(crc32c(raw[:60]) == u32(raw, 60), 0, "header: CRC does not match")
     require(u16(raw, 8) <= READ_VERSION, 8, f"unsupported: needs a reader of version {u16(raw, 8)}")
-    require(u64(raw, 24) == 0, 24, f"unsupported: incompatible features 0x{u64(raw, 24):x}")
+    features = u64(raw, 24)
+    require(features & ~FEATURES_READ == 0, 24, f"unsupported: incompatible features 0x{features:x}")
     require_zeros(raw, 40, 60, 40, "reserved space of the header")
     alignment = u32(raw, 12)
     require(alignment in (8, 4096), 12, f"alignment of {alignment}")
@@ -42,4 +56,4 @@ def read_header(image: bytes) -> Header:
     manifest = take(image, HEADER_BYTES, records_at - HEADER_BYTES, "start manifest")
     require(crc32c(manifest) == u32(raw, 36), HEADER_BYTES, "start manifest: CRC does not match")
     require_zeros(manifest, length, len(manifest), HEADER_BYTES + length, "padding of the start manifest")
-    return Header(alignment, u32(raw, 60), manifest[:length], records_at, raw + manifest)
+    return Header(alignment, u32(raw, 60), features, manifest[:length], records_at, raw + manifest)

@@ -6,7 +6,7 @@ from damage import require
 from fields import u32, u64
 from records import Record, read_counted
 from segments import Segment, absent_pages
-from state_map import DATA, UNIFORM
+from state_map import DATA, SAME_AS_BASE, UNIFORM
 
 BLOCK_ENTRIES = 4096
 ENTRY_BYTES = 32
@@ -44,7 +44,8 @@ def _expected_entry(segment: Segment | None) -> bytes:
     if segment is None:
         return NO_ENTRY
     record = segment.record
-    counts = (segment.pages(DATA), segment.pages(UNIFORM), 0, 0, absent_pages(segment), 0)
+    same = segment.pages(SAME_AS_BASE)
+    counts = (segment.pages(DATA), segment.pages(UNIFORM), 0, same, absent_pages(segment), 0)
     return struct.pack("<QIII6H", record.offset, record.head_bytes, len(record.payload), record.crc, *counts)
 
 

@@ -49,7 +49,8 @@ def walk_records(image: bytes, header: Header) -> tuple[list[Record], int]:
         chain = record.crc
         at = round_up(record.payload_at + len(record.payload), header.alignment)
         if record.kind == b"VSEG":
-            _require_rising(record, previous)
+            if not header.has_overriding:
+                _require_rising(record, previous)
             previous = record.subject
         if record.kind == b"VLST":
             _require_ending(records)

@@ -6,10 +6,11 @@ from typing import Iterator
 from chunks import ENTRY_BYTES, Chunk, ChunkDecoder, split_payload
 from damage import require
 from fields import require_zeros, u32
+from header import FEATURE_ABSENT, FEATURE_BASE
 from memory_digest import LEAF_BYTES, leaf_digests
 from records import PREFIX_BYTES, Record
 from start_manifest import StartManifest
-from state_map import ABSENT, DATA, UNIFORM, read_state_map
+from state_map import ABSENT, DATA, SAME_AS_BASE, UNIFORM, ZERO, read_state_map
 
 FIXED_BYTES = 24
 DIGEST_BYTES = 16
@@ -58,7 +59,7 @@ class Segment:
         return sum(pages for run, pages in self.runs if run == state)
 
 
-def read_segment(record: Record, manifest: StartManifest, places: Places) -> Segment:
+def read_segment(record: Record, manifest: StartManifest, places: Places, features: int) -> Segment:
     place = places.of(record.subject, record.offset)
     tables, at = record.tables, record.offset + PREFIX_BYTES
     require(len(tables) >= FIXED_BYTES, at, "tables are too short")
@@ -72,7 +73,8 @@ def read_segment(record: Record, manifest: StartManifest, places: Places) -> Seg
     map_at = chunks_at + ENTRY_BYTES * chunk_count
     require(map_at + map_bytes <= len(tables), at, "tables are longer than their length")
     require_zeros(tables, map_at + map_bytes, len(tables), at + map_at + map_bytes, "end of the tables")
-    runs = read_state_map(tables[map_at : map_at + map_bytes], place.size // manifest.page_size, at + map_at)
+    pages = place.size // manifest.page_size
+    runs = read_state_map(tables[map_at : map_at + map_bytes], pages, _known_states(features), at + map_at)
     segment = Segment(
         record,
         place,
@@ -87,6 +89,15 @@ def read_segment(record: Record, manifest: StartManifest, places: Places) -> Seg
     return segment
 
 
+def _known_states(features: int) -> set[int]:
+    known = {ZERO, DATA, UNIFORM}
+    if features & FEATURE_BASE:
+        known.add(SAME_AS_BASE)
+    if features & FEATURE_ABSENT:
+        known.add(ABSENT)
+    return known
+
+
 def _cut(tables: bytes, at: int, size: int, count: int) -> list[bytes]:
     return [tables[at + size * i : at + size * (i + 1)] for i in range(count)]
 
@@ -96,18 +107,21 @@ def _raw_lengths(data_pages: int, manifest: StartManifest) -> list[int]:
     return [min(step, data_pages - done) * manifest.page_size for done in range(0, data_pages, step)]
 
 
-def memory_of(segment: Segment, page_size: int, decoder: ChunkDecoder) -> bytes:
-    """The bytes of the segment, proven by its leaf digests."""
-    memory = b"".join(_runs_of_bytes(segment, page_size, decoder))
+def memory_of(segment: Segment, page_size: int, decoder: ChunkDecoder, base: bytes | None) -> bytes:
+    """The bytes of the segment, proven by its leaf digests. `base` holds those of the base."""
+    memory = b"".join(_runs_of_bytes(segment, page_size, decoder, base))
     for i, (found, expected) in enumerate(zip(leaf_digests(memory), segment.leaves)):
         require(found == expected, segment.record.offset, f"segment {segment.record.subject}: leaf {i} is wrong")
     return memory
 
 
-def _runs_of_bytes(segment: Segment, page_size: int, decoder: ChunkDecoder) -> Iterator[bytes]:
+def _runs_of_bytes(
+    segment: Segment, page_size: int, decoder: ChunkDecoder, base: bytes | None
+) -> Iterator[bytes]:
     data = b"".join(decoder.raw(chunk) for chunk in segment.chunks)
     words = iter(segment.words)
     used = 0
+    done = 0
     for state, pages in segment.runs:
         length = pages * page_size
         if state == DATA:
@@ -115,8 +129,11 @@ def _runs_of_bytes(segment: Segment, page_size: int, decoder: ChunkDecoder) -> I
             used += length
         elif state == UNIFORM:
             yield b"".join(next(words) * (page_size // WORD_BYTES) for _ in range(pages))
+        elif state == SAME_AS_BASE:
+            yield base[done : done + length]
         else:
             yield bytes(length)
+        done += length
 
 
 def absent_pages(segment: Segment) -> int:

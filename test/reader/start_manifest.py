@@ -16,8 +16,14 @@ AT = 64
 @dataclass(frozen=True)
 class Region:
     name: str
-    gpa: int
+    gpa: int | None
     size: int | None
+
+
+@dataclass(frozen=True)
+class BaseName:
+    identity: bytes
+    file_name: str
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,7 @@ class StartManifest:
     segment_size: int
     chunk_size: int
     codec: str
+    base: BaseName | None
     regions: list[Region]
 
     @property
@@ -37,7 +44,7 @@ class StartManifest:
         return self.chunk_size // self.page_size
 
 
-def read_start_manifest(raw: bytes, alignment: int) -> StartManifest:
+def read_start_manifest(raw: bytes, alignment: int, has_base: bool) -> StartManifest:
     fields = Fields(parse_object(raw, AT, "start manifest"), AT, "start manifest")
     fields.string("tool", optional=True)
     fields.string("createdAt", optional=True)
@@ -48,7 +55,10 @@ def read_start_manifest(raw: bytes, alignment: int) -> StartManifest:
     codec = _codec(fields)
     require(alignment == (4096 if codec == "none" else 8), 12, f"alignment {alignment} with codec {codec}")
     _describing_fields(fields)
-    return StartManifest(page, segment, chunk, codec, _regions(fields, page))
+    base = _base(fields, has_base)
+    regions = _regions(fields, page)
+    require(base is None or regions[-1].size is not None, AT, "with a base, every region has a size")
+    return StartManifest(page, segment, chunk, codec, base, regions)
 
 
 def _power_of_two(fields: Fields, key: str, low: int, high: int) -> int:
@@ -64,6 +74,17 @@ def _codec(fields: Fields) -> str:
     if codec.has("level"):
         require(name != "none" and is_integer(codec.value["level"]), AT, "codec level has a wrong value")
     return name
+
+
+def _base(fields: Fields, has_base: bool) -> BaseName | None:
+    base = fields.object("base", optional=True)
+    require(base is None or has_base, AT, "unsupported: a base without its feature bit")
+    require(base is not None or not has_base, AT, "no base is named, and the feature bit is set")
+    if base is None:
+        return None
+    name = base.string("fileName")
+    require(is_name(name, forbidden="/") and name not in (".", ".."), AT, f"name of the base: {name!r}")
+    return BaseName(base.hex128("identity"), name)
 
 
 def _describing_fields(fields: Fields) -> None:
@@ -100,16 +121,17 @@ def _regions(fields: Fields, page_size: int) -> list[Region]:
 def _region(value, is_last: bool, page_size: int) -> Region:
     fields = Fields(value, AT, "region")
     name = fields.string("name")
-    gpa = fields.integer("gpa")
+    gpa = fields.integer("gpa", optional=True)
     size = fields.integer("sizeBytes", optional=is_last)
     require(is_name(name), AT, f"region name {name!r}")
-    require(gpa % page_size == 0, AT, f"region {name} does not begin at a page")
+    require((gpa or 0) % page_size == 0, AT, f"region {name} does not begin at a page")
     require(size is None or (size > 0 and size % page_size == 0), AT, f"region {name} of {size} bytes")
     return Region(name, gpa, size)
 
 
 def check_overlaps(regions: list[Region], offset: int) -> None:
-    """A size that is not known yet counts as one byte."""
-    ordered = sorted(regions, key=lambda region: region.gpa)
+    """A size that is not known yet counts as one byte; a region without an address overlaps none."""
+    placed = [region for region in regions if region.gpa is not None]
+    ordered = sorted(placed, key=lambda region: region.gpa)
     for lower, upper in zip(ordered, ordered[1:]):
         require(lower.gpa + (lower.size or 1) <= upper.gpa, offset, f"regions {lower.name} and {upper.name} overlap")

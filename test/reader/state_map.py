@@ -6,14 +6,14 @@ ZERO, DATA, UNIFORM, REFERENCE, SAME_AS_BASE, EARLIER, ABSENT = range(7)
 VARINT_MAX_BYTES = 3
 
 
-def read_state_map(raw: bytes, page_max: int, offset: int) -> list[tuple[int, int]]:
-    """Runs as (state, pages)."""
+def read_state_map(raw: bytes, page_max: int, known: set[int], offset: int) -> list[tuple[int, int]]:
+    """Runs as (state, pages). `known`: the states that the header allows."""
     runs: list[tuple[int, int]] = []
     at = page_count = 0
     while at < len(raw):
         value, length = _varint(raw, at, offset + at)
         state, pages = value & 15, (value >> 4) + 1
-        require(state in (ZERO, DATA, UNIFORM, ABSENT), offset + at, f"unsupported: page state {state}")
+        require(state in known, offset + at, f"unsupported: page state {state}")
         require(not runs or runs[-1][0] != state, offset + at, "state map: neighbouring runs of one state")
         page_count += pages
         require(page_count <= page_max, offset + at, "state map: more pages than the segment has")

@@ -4,7 +4,7 @@
 It shares nothing with the TypeScript and C++ code, so an image that both read alike says what SPEC.md says. It checks
 everything, holds the image in memory and is slow: it is for the small images of the tests.
 
-    python3 vmsnap_reader.py IMAGE [OUTPUT]
+    python3 vmsnap_reader.py [--base-dir FOLDER] IMAGE [OUTPUT]
 
 Writes the memory, all regions end to end, to OUTPUT and a line of JSON to standard output. Exit code: 0 the image is
 sound, 1 it is damaged or unsupported, 2 nothing can be said (a tool is missing, the file cannot be read).
@@ -12,11 +12,14 @@ check_images.py does the same to many images at once.
 """
 
 import json
+import os
 import sys
+from dataclasses import dataclass
 
 sys.dont_write_bytecode = True  # The folder of a test stays as it is.
 
 from attachments import check_contents, read_parts
+from bases import find_base
 from chunks import ChunkDecoder
 from damage import CannotDecodeError, DamagedError, require
 from end_manifest import EndManifest, read_end_manifest, with_final_sizes
@@ -27,35 +30,72 @@ from memory_digest import contribution, leaf_digests, memory_digest, sum_bytes
 from records import Record, walk_records
 from segments import Places, Segment, absent_pages, memory_of, read_segment
 from start_manifest import StartManifest, read_start_manifest
-from state_map import DATA, UNIFORM
+from state_map import DATA, SAME_AS_BASE, UNIFORM, ZERO
 from xxh3_128 import xxh3_128
 
 
-def read_image(image: bytes, output) -> dict:
+OVERRIDING_SEGMENTS_MAX = 1 << 22
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A sound image."""
+
+    manifest: StartManifest
+    end: EndManifest
+    identity: bytes
+    contents: list[bytes]
+    """Of each region."""
+    memory: list[bytearray]
+
+
+def read_image(image: bytes, folders: list[str], depth: int = 0) -> Reading:
+    """`folders`: where a base is looked for. `depth`: images above this one."""
     header = read_header(image)
-    start = read_start_manifest(header.manifest_json, header.alignment)
+    start = read_start_manifest(header.manifest_json, header.alignment, header.has_base)
     records, footer_at = walk_records(image, header)
     end_record = records[-2]
     end = read_end_manifest(end_record, start)
     manifest = with_final_sizes(start, end, end_record.payload_at)
     places = Places(manifest)
-    segments = [read_segment(record, manifest, places) for record in records if record.kind == b"VSEG"]
-    check_index(records, {segment.record.subject: segment for segment in segments}, places.count)
+    if header.has_overriding:
+        require(start.regions[-1].size is not None, 64, "overriding records, and a region without a size")
+        require(places.count <= OVERRIDING_SEGMENTS_MAX, 64, f"{places.count} segments with overriding records")
+    segments = [read_segment(record, manifest, places, header.features) for record in records if record.kind == b"VSEG"]
+    last = {segment.record.subject: segment for segment in segments}
+    check_index(records, last, places.count)
     identity = check_footer(image, footer_at, header, records, places.count)
     parts = read_parts(records, end.attachments)
     chunks = [chunk for segment in segments for chunk in segment.chunks]
     decoder = ChunkDecoder(manifest.codec, chunks + [chunk for part in parts for chunk in part])
-    _check_totals(end, segments, manifest, end_record)
-    _check_memory(end, segments, manifest, decoder, end_record, output)
-    contents = check_contents(parts, decoder)
+    _check_totals(end, list(last.values()), manifest, end_record)
+    base = _read_base(manifest, folders, depth)
+    memory = _put_together(segments, manifest, decoder, base)
+    _check_memory(end, manifest, memory, end_record)
+    return Reading(manifest, end, identity, check_contents(parts, decoder), memory)
+
+
+def _read_base(manifest: StartManifest, folders: list[str], depth: int) -> Reading | None:
+    if manifest.base is None:
+        return None
+    found, folder = find_base(manifest.base, folders, depth)
+    base = read_image(found, [folder, *folders], depth + 1)
+    mine, theirs = manifest, base.manifest
+    require(mine.page_size == theirs.page_size, 64, "the base has other pages")
+    require(mine.segment_size == theirs.segment_size, 64, "the base has other segments")
+    require(mine.regions == theirs.regions, 64, "the base has other regions")
+    return base
+
+
+def summary(reading: Reading) -> dict:
     return {
-        "identity": identity.hex(),
-        "digest": end.digest.hex(),
-        "memoryBytes": sum(region.size for region in manifest.regions),
-        "pages": end.pages,
+        "identity": reading.identity.hex(),
+        "digest": reading.end.digest.hex(),
+        "memoryBytes": sum(region.size for region in reading.manifest.regions),
+        "pages": reading.end.pages,
         "attachments": [
             {"name": attachment.name, "sizeBytes": len(content), "xxh3": xxh3_128(content).hex()}
-            for attachment, content in zip(end.attachments, contents)
+            for attachment, content in zip(reading.end.attachments, reading.contents)
         ],
     }
 
@@ -65,12 +105,14 @@ def _check_totals(end: EndManifest, segments: list[Segment], manifest: StartMani
     data = sum(segment.pages(DATA) for segment in segments)
     uniform = sum(segment.pages(UNIFORM) for segment in segments)
     absent = sum(absent_pages(segment) for segment in segments)
+    rest = total - data - uniform - absent
+    zero = rest if manifest.base is None else sum(segment.pages(ZERO) for segment in segments)
     pages = {
-        "zero": total - data - uniform - absent,
+        "zero": zero,
         "data": data,
         "uniform": uniform,
         "reference": 0,
-        "sameAsBase": 0,
+        "sameAsBase": rest - zero,
         "absent": absent,
     }
     chunks = [chunk for segment in segments for chunk in segment.chunks]
@@ -83,47 +125,66 @@ def _check_totals(end: EndManifest, segments: list[Segment], manifest: StartMani
     require(end.chunks == counts, record.payload_at, f"end manifest: chunks are {counts}")
 
 
-def _check_memory(
-    end: EndManifest,
+def _put_together(
     segments: list[Segment],
     manifest: StartManifest,
     decoder: ChunkDecoder,
-    record: Record,
-    output,
-) -> None:
-    starts = [sum(region.size for region in manifest.regions[:i]) for i in range(len(manifest.regions))]
-    sums = [0] * len(manifest.regions)
+    base: Reading | None,
+) -> list[bytearray]:
+    if base is None:
+        memory = [bytearray(region.size) for region in manifest.regions]
+    else:
+        memory = [bytearray(region) for region in base.memory]
     for segment in segments:
-        memory = memory_of(segment, manifest.page_size, decoder)
         place = segment.place
-        for i, digest in enumerate(leaf_digests(memory)):
-            sums[place.region] += contribution(place.region, (place.offset >> 20) + i, digest)
-        if output is not None:
-            output.seek(starts[place.region] + place.offset)
-            output.write(memory)
-    found = [sum_bytes(total) for total in sums]
-    require(found == end.sums, record.payload_at, "end manifest: the sum of a region is wrong")
-    digest = memory_digest([region.size for region in manifest.regions], found)
+        region = memory[place.region]
+        before = None if base is None else bytes(base.memory[place.region][place.offset : place.offset + place.size])
+        region[place.offset : place.offset + place.size] = memory_of(segment, manifest.page_size, decoder, before)
+    return memory
+
+
+def _check_memory(end: EndManifest, manifest: StartManifest, memory: list[bytearray], record: Record) -> None:
+    """Of all the memory, whichever image it lies in."""
+    sums = []
+    for number, region in enumerate(memory):
+        leaves = leaf_digests(bytes(region))
+        sums.append(sum_bytes(sum(contribution(number, i, digest) for i, digest in enumerate(leaves))))
+    require(sums == end.sums, record.payload_at, "end manifest: the sum of a region is wrong")
+    digest = memory_digest([region.size for region in manifest.regions], sums)
     require(digest == end.digest, record.payload_at, "end manifest: the memory digest is wrong")
-    if output is not None:
-        output.truncate(starts[-1] + manifest.regions[-1].size)
 
 
-def _run(arguments: list[str]) -> dict:
-    with open(arguments[0], "rb") as file:
+def read_file(path: str, base_dirs: list[str]) -> Reading:
+    with open(path, "rb") as file:
         image = file.read()
-    if len(arguments) == 1:
-        return read_image(image, None)
-    with open(arguments[1], "wb") as output:
-        return read_image(image, output)
+    return read_image(image, [os.path.dirname(path) or ".", *base_dirs])
+
+
+def _run(arguments: list[str], base_dirs: list[str]) -> dict:
+    reading = read_file(arguments[0], base_dirs)
+    if len(arguments) == 2:
+        with open(arguments[1], "wb") as output:
+            for region in reading.memory:
+                output.write(region)
+    return summary(reading)
+
+
+def take_base_dirs(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The arguments without `--base-dir FOLDER`, and the folders."""
+    rest, folders = list(arguments), []
+    while rest[:1] == ["--base-dir"] and len(rest) > 1:
+        folders.append(rest[1])
+        rest = rest[2:]
+    return rest, folders
 
 
 def main(arguments: list[str]) -> int:
+    arguments, base_dirs = take_base_dirs(arguments)
     if len(arguments) not in (1, 2):
-        print("usage: vmsnap_reader.py IMAGE [OUTPUT]", file=sys.stderr)
+        print("usage: vmsnap_reader.py [--base-dir FOLDER] IMAGE [OUTPUT]", file=sys.stderr)
         return 2
     try:
-        print(json.dumps(_run(arguments)))
+        print(json.dumps(_run(arguments, base_dirs)))
         return 0
     except DamagedError as error:
         print(f"{arguments[0]} is damaged at {error}", file=sys.stderr)

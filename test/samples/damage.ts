@@ -28,7 +28,7 @@ export interface DamagedSample {
   readonly base: string;
   readonly make: (valid: Buffer, others: ReadonlyMap<string, Buffer>) => Buffer;
   /** What every reader says where it reads the damaged part; default CORRUPT. */
-  readonly code?: 'CORRUPT' | 'UNSUPPORTED';
+  readonly code?: 'CORRUPT' | 'UNSUPPORTED' | 'BASE_MISMATCH';
   /**
    * Loads that do not meet the damage and succeed, with the right memory: from a file a load goes by the index and looks
    * neither at the order of the records nor at attachments; from a pipe it does not look into the index.
@@ -190,6 +190,7 @@ const startManifests: DamagedSample[] = [
   start('region-size-fraction', region({ sizeBytes: 4096.5 })),
   start('region-size-huge', region({ sizeBytes: 2 ** 53 - 4096 })),
   start('region-gpa-unaligned', region({ gpa: 100 })),
+  start('region-gpa-null', region({ gpa: null })),
   start('region-gpa-beyond', region({ gpa: 2 ** 53 })),
   start('region-name-empty', region({ name: '' })),
   start('region-name-control', region({ name: 'ram\n' })),
@@ -621,6 +622,121 @@ function withoutLastRun(map: Buffer): Buffer {
   return map.subarray(0, start);
 }
 
+const difference = (
+  name: string,
+  change: (image: ForgedImage) => void,
+  more: Partial<DamagedSample> = {},
+): DamagedSample => ({ name: `difference-${name}`, base: 'difference', make: sealed(change), ...more });
+
+const differences: DamagedSample[] = [
+  difference('base-without-feature', (image) => void image.header.writeBigUInt64LE(0n, 24), { code: 'UNSUPPORTED' }),
+  difference(
+    'state-4-without-feature',
+    (image) => {
+      image.header.writeBigUInt64LE(0n, 24);
+      editStart(image, (m) => void delete m.base);
+    },
+    { code: 'UNSUPPORTED' },
+  ),
+  difference('feature-without-base', (image) => editStart(image, (m) => void delete m.base)),
+  difference('identity-no-hex', (image) => editStart(image, (m) => void (m.base.identity = 'G'.repeat(32)))),
+  difference('identity-short', (image) => editStart(image, (m) => void (m.base.identity = '00'))),
+  difference('identity-missing', (image) => editStart(image, (m) => void delete m.base.identity)),
+  difference('name-outside', (image) => editStart(image, (m) => void (m.base.fileName = '../zstd.vms'))),
+  difference('name-dot-dot', (image) => editStart(image, (m) => void (m.base.fileName = '..'))),
+  difference('name-empty', (image) => editStart(image, (m) => void (m.base.fileName = ''))),
+  difference('base-string', (image) => editStart(image, (m) => void (m.base = 'zstd.vms'))),
+  difference('open-size', (image) => editStart(image, (m) => void delete m.regions[0].sizeBytes)),
+  difference('of-another-base', (image) => editStart(image, (m) => void (m.base.fileName = 'zlib.vms')), {
+    code: 'BASE_MISMATCH',
+  }),
+  difference('of-no-base', (image) => editStart(image, (m) => void (m.base.identity = '0'.repeat(32))), {
+    code: 'BASE_MISMATCH',
+  }),
+  difference('of-other-regions', (image) => editStart(image, (m) => void (m.regions[0].gpa = 2 ** 32)), {
+    code: 'BASE_MISMATCH',
+  }),
+  difference('leaf-wrong', (image) => void (recordOf(image, 'VSEG').tables[24]! ^= 1)),
+  difference('record-missing', (image) => void image.records.splice(0, 1)),
+  difference(
+    'pages-swapped',
+    (image) =>
+      editEnd(image, (m) => {
+        m.pages.sameAsBase -= 1;
+        m.pages.zero += 1;
+      }),
+    { passes: 'both' },
+  ),
+  difference(
+    'index-same-count-wrong',
+    (image) => {
+      const block = recordOf(image, 'VIDX');
+      block.payload.writeUInt16LE(block.payload.readUInt16LE(26) - 1, 26);
+      block.asIs = true;
+    },
+    { passes: 'pipe' },
+  ),
+];
+
+const absentPages: DamagedSample[] = [
+  {
+    name: 'absent-without-feature',
+    base: 'absent',
+    make: sealed((image) => void image.header.writeBigUInt64LE(0n, 24)),
+    code: 'UNSUPPORTED',
+  },
+  {
+    name: 'absent-index-count-wrong',
+    base: 'absent',
+    make: sealed((image) => {
+      const block = recordOf(image, 'VIDX');
+      block.payload.writeUInt16LE(1, 28);
+      block.asIs = true;
+    }),
+    passes: 'pipe',
+  },
+  {
+    name: 'absent-pages-swapped',
+    base: 'absent',
+    make: sealed((image) =>
+      editEnd(image, (m) => {
+        m.pages.absent -= 1;
+        m.pages.zero += 1;
+      }),
+    ),
+    passes: 'both',
+  },
+];
+
+const overriding = (
+  name: string,
+  change: (image: ForgedImage) => void,
+  more: Partial<DamagedSample> = {},
+): DamagedSample => ({ name: `overriding-${name}`, base: 'overriding', make: sealed(change), ...more });
+
+const overridingRecords: DamagedSample[] = [
+  overriding('without-feature', (image) => void image.header.writeBigUInt64LE(0n, 24), { passes: 'file' }),
+  overriding(
+    'index-names-none',
+    (image) => {
+      const block = recordOf(image, 'VIDX');
+      block.payload.fill(0, 2 * 32, 3 * 32);
+      block.asIs = true;
+    },
+    { passes: 'pipe' },
+  ),
+  overriding('last-record-missing', (image) => {
+    image.records.splice(image.records.indexOf(recordOf(image, 'VSEG', 3)), 1);
+  }),
+  overriding(
+    'state-earlier',
+    (image) => replaceStateMap(recordOf(image, 'VSEG', 4), Buffer.from([0xf5, 0x01]), ALIGNMENT),
+    { code: 'UNSUPPORTED' },
+  ),
+  overriding('open-size', (image) => editStart(image, (m) => void delete m.regions[0].sizeBytes)),
+  overriding('too-many-segments', (image) => editStart(image, region({ sizeBytes: (2 ** 22 + 1) * 2 ** 20 }))),
+];
+
 export const DAMAGED: readonly DamagedSample[] = [
   ...broken,
   ...header,
@@ -633,4 +749,7 @@ export const DAMAGED: readonly DamagedSample[] = [
   ...footers,
   ...attachmentRecords,
   ...openEnded,
+  ...differences,
+  ...absentPages,
+  ...overridingRecords,
 ];

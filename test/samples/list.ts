@@ -15,7 +15,7 @@ export interface SampleList {
   readonly damaged: readonly {
     readonly name: string;
     readonly base: string;
-    readonly code: 'CORRUPT' | 'UNSUPPORTED';
+    readonly code: 'CORRUPT' | 'UNSUPPORTED' | 'BASE_MISMATCH';
     readonly passes: LoadSource | undefined;
   }[];
 }
@@ -26,4 +26,9 @@ export function readSampleList(): SampleList {
 
 export function samplePath(kind: 'valid' | 'damaged', name: string): string {
   return join(repositoryRoot(), 'test', 'samples', kind, `${name}.vms`);
+}
+
+/** Where the bases of differential samples are found. */
+export function validFolder(): string {
+  return join(repositoryRoot(), 'test', 'samples', 'valid');
 }

@@ -3,10 +3,12 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type SaveOptions, save } from '../../lib/index.js';
+import { RecordImage, type RecordImageOptions } from '../formats/support/recordImage.js';
 import { smallImage, smallMemory } from '../formats/support/smallImages.js';
 import { KIB, MIB, makeMemory, PAGE } from '../lib/support/memory.js';
 import { cat, makeFifo } from '../lib/support/pipes.js';
 import { Workspace } from '../lib/support/workspace.js';
+import { samplePath } from './list.js';
 
 export interface ValidSample {
   readonly name: string;
@@ -14,6 +16,10 @@ export interface ValidSample {
   readonly options: SaveOptions;
   /** The memory comes through a pipe, so its size is told only at the end. */
   readonly isStream?: boolean;
+  /** Written record by record, which no save of raw memory does; `options` are those of the image. */
+  readonly records?: { readonly options: Partial<RecordImageOptions>; readonly put: (image: RecordImage) => void };
+  /** The committed sample that this one is a difference to. */
+  readonly against?: string;
 }
 
 const ATTACHED = Buffer.from('an attachment that goes on over several parts, and shrinks to nothing. '.repeat(130_000));
@@ -88,7 +94,49 @@ export const VALID: readonly ValidSample[] = [
     isStream: true,
   },
   { name: 'attachments', memory: () => Buffer.alloc(MIB), options: {} },
+  { name: 'difference', memory: () => laterMemory(1), options: {}, against: 'zstd' },
+  { name: 'difference-of-difference', memory: () => laterMemory(2), options: { codec: 'zlib' }, against: 'difference' },
+  {
+    name: 'absent',
+    memory: smallMemory,
+    options: {},
+    records: {
+      options: { mayHaveAbsent: true },
+      put: (image) => {
+        image.put(0, smallMemory().subarray(0, MIB), [0, 1]);
+        image.put(1, Buffer.alloc(MIB), Array.from({ length: MIB / PAGE }, (_, page) => page));
+        image.put(2, smallMemory().subarray(2 * MIB, 3 * MIB));
+        image.put(3, Buffer.alloc(64 * KIB), [15]);
+      },
+    },
+  },
+  {
+    name: 'overriding',
+    memory: smallMemory,
+    options: {},
+    records: {
+      options: { overriding: true },
+      put: (image) => {
+        image.put(2, smallMemory().subarray(0, MIB));
+        image.put(3, makeMemory(64 * KIB, [{ kind: 'text', pages: 2 }]));
+        image.put(0, smallMemory().subarray(0, MIB));
+        image.put(2, smallMemory().subarray(2 * MIB, 3 * MIB));
+        image.put(3, Buffer.alloc(64 * KIB));
+      },
+    },
+  },
 ];
+
+/** The memory of `zstd` some time later: pages that changed, became zero, became uniform, and a whole segment that did. */
+function laterMemory(times: number): Buffer {
+  const memory = smallMemory();
+  for (let time = 1; time <= times; time++) {
+    memory.fill(`written at the time ${time}; `, 4 * PAGE, (4 + time) * PAGE);
+    memory.fill(0, 8 * PAGE, (8 + time) * PAGE);
+    memory.fill(0x11 * time, 2 * MIB + time * PAGE, 2 * MIB + (time + 1) * PAGE);
+  }
+  return memory;
+}
 
 /** Makes a sample anew. */
 export async function makeValid(
@@ -97,11 +145,26 @@ export async function makeValid(
   const folder = new Workspace(mkdtempSync(join(tmpdir(), 'vmsnap-sample-')));
   try {
     const memory = sample.memory();
+    if (sample.records !== undefined) return { memory, ...writeRecords(folder, memory, sample.records) };
     if (sample.isStream === true) return { memory, ...(await saveFromPipe(folder, memory, sample.options)) };
-    return await smallImage(folder, { ...sample.options, ...attachmentsOf(sample, folder) }, memory);
+    const options = { ...sample.options, ...attachmentsOf(sample, folder), ...baseOf(sample) };
+    return await smallImage(folder, options, memory);
   } finally {
     rmSync(folder.folder, { recursive: true });
   }
+}
+
+function writeRecords(folder: Workspace, memory: Buffer, { options, put }: NonNullable<ValidSample['records']>) {
+  const path = folder.path('image.vms');
+  const regions = [{ name: 'ram', gpa: 0, sizeBytes: memory.length }];
+  const image = new RecordImage(path, { regions, codec: { name: 'zstd', level: 1 }, ...options });
+  put(image);
+  const { identity, digest } = image.finish();
+  return { bytes: readFileSync(path), identity, digest };
+}
+
+function baseOf({ against }: ValidSample): SaveOptions {
+  return against === undefined ? {} : { base: samplePath('valid', against) };
 }
 
 function attachmentsOf(sample: ValidSample, folder: Workspace): SaveOptions {

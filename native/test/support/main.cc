@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <csignal>
 #include <cstring>
+#include <mutex>
+#include <string>
 #include <vector>
 
 #include "check.h"
@@ -20,7 +22,10 @@ std::vector<Test>& tests() {
   return all;
 }
 
+std::mutex g_reporting;  // tests check on threads of their own, too
 int g_failures = 0;
+// What failed is said again at the end, where it is seen even if only the last lines of a long log are kept.
+std::vector<std::string> g_reports;
 bool g_skipped = false;
 
 }  // namespace
@@ -33,7 +38,10 @@ void skip(const std::string& reason) {
 }
 
 void report_failure(const char* file, int line, const std::string& what) {
-  std::cerr << "  " << file << ':' << line << ": failed: " << what << '\n';
+  const std::string report = std::string("  ") + file + ':' + std::to_string(line) + ": failed: " + what;
+  const std::lock_guard guard(g_reporting);
+  std::cerr << report << '\n';
+  g_reports.push_back(report);
   // A loop that fails at every step says nothing new after a while.
   if (++g_failures == 50) {
     std::cerr << "too many failures\n";
@@ -53,8 +61,11 @@ int run(const char* filter) {
     test.function();
     ++ran;
     skipped += g_skipped ? 1 : 0;
-    failed += g_failures > failures_before ? 1 : 0;
+    if (g_failures == failures_before) continue;
+    ++failed;
+    g_reports.insert(g_reports.end() - (g_failures - failures_before), std::string("FAILED ") + test.name);
   }
+  for (const std::string& report : g_reports) std::cout << report << '\n';
   std::cout << ran << " tests, " << failed << " failed, " << skipped << " skipped\n";
   return ran > 0 && failed == 0 ? 0 : 1;
 }

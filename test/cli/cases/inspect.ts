@@ -25,6 +25,13 @@ const image: readonly Preparation[] = [
   },
 ];
 
+const snapshot: readonly Preparation[] = [
+  { folder: 'ch' },
+  { file: 'ch/config.json', content: '{"cpus":{"boot_vcpus":2}}' },
+  { file: 'ch/state.json', content: '{"memory_ranges":{"data":[{"gpa":0,"length":2457600}]}}' },
+  { memory: 'ch/memory-ranges', pages: 600 },
+];
+
 const seen = (title: string, args: readonly string[], ...stdout: readonly RegExp[]): Case => ({
   title,
   prepare: image,
@@ -123,4 +130,49 @@ export const inspectCases: readonly Case[] = [
     /trusted +the first/,
   ),
   damaged('a damaged footer', { damage: 'img', at: -50 }, /^IMAGE img\n/, /problem +CORRUPT/, /machine +web1/),
+  {
+    title: 'a memory file of another tool',
+    prepare: snapshot,
+    args: ['inspect', 'ch'],
+    exitCode: 0,
+    stdout: [
+      /^MEMORY FILE ch\n {2}format +cloud-hypervisor \(a Cloud Hypervisor snapshot\)\n/,
+      /\n {2}vCPUs +2\n/,
+      /config\.json \(\d+ B\), state\.json \(\d+ B\)/,
+      /\nMEMORY\n {2}size +2\.3 MiB in 1 region; pages of 4 KiB\n {2}regions +ram-0x0 +0x0 - 0x257fff +2\.3 MiB\n/,
+    ],
+    stderr: '',
+  },
+  {
+    title: 'memory files and images in one table',
+    prepare: [...image, ...snapshot],
+    args: ['inspect', 'img', 'ch'],
+    exitCode: 0,
+    stdout: [/^IMAGE +CREATED/, /\nch +- .* cloud-hypervisor\n/, /2 of 2 complete\n$/],
+    stderr: '',
+  },
+  {
+    title: 'raw memory as a Firecracker snapshot',
+    prepare: [{ memory: 'mem', pages: 600 }],
+    args: ['inspect', '--format', 'firecracker', 'mem'],
+    exitCode: 0,
+    stdout: [/\n {2}format +firecracker \(the memory of a Firecracker snapshot\)\n/, /\n {2}snapshot +full\n/],
+    stderr: '',
+  },
+  {
+    title: 'a format that it is not',
+    prepare: [{ memory: 'mem', pages: 600 }],
+    args: ['inspect', '--format', 'kdump', 'mem'],
+    exitCode: 2,
+    stdout: '',
+    stderr: /mem is none of the formats known, and not kdump/,
+  },
+  {
+    title: 'the parts of one snapshot for two files',
+    prepare: [{ memory: 'mem', pages: 600 }],
+    args: ['inspect', '--vmstate', 'mem', 'mem', 'mem'],
+    exitCode: 2,
+    stdout: '',
+    stderr: /--vmstate belongs to one snapshot/,
+  },
 ];

@@ -1,4 +1,5 @@
 /** Calls that are wrong before anything is opened, and the help. */
+import { COMMANDS } from '../../../cli/commandTable.js';
 import type { Case } from './case.js';
 
 const refused = (title: string, args: readonly string[], ...stderr: readonly RegExp[]): Case => ({
@@ -15,7 +16,7 @@ const helped = (command: string): Case => ({
   title: `the help of ${command} fits a screen and has examples`,
   args: [command, '--help'],
   exitCode: 0,
-  stdout: [lines(40), /^Usage: vmsnap /, /\nExamples:\n/, /--json/],
+  stdout: [lines(40), /^Usage: vmsnap /, /\nExamples:\n/, command === 'completion' ? /\n {2}--help/ : /--json/],
   stderr: '',
 });
 
@@ -31,7 +32,7 @@ export const usageCases: readonly Case[] = [
     stdout: '',
     stderr: /vmsnap save SOURCE IMAGE/,
   },
-  ...['save', 'load', 'inspect', 'verify', 'extract'].map(helped),
+  ...COMMANDS.map(({ name }) => helped(name)),
 
   refused(
     'an unknown command, with the one that was meant',
@@ -43,7 +44,7 @@ export const usageCases: readonly Case[] = [
     'an unknown command, with all there are',
     ['restore'],
     /unknown command: restore/,
-    /save, load, inspect, verify, extract/,
+    /save, load, inspect, verify, compare, estimate, .*extract, .*doctor/,
   ),
   refused('help of an unknown command', ['help', 'lod'], /did you mean load\?/),
   refused('an option before the command', ['--json', 'save'], /--json stands before the command/),
@@ -54,7 +55,6 @@ export const usageCases: readonly Case[] = [
     /did you mean --level\?/,
   ),
   refused('an unknown option that is like none', ['save', '--xyzzy', 'a', 'b'], /--xyzzy/, /vmsnap save --help/),
-  refused('a later command is not offered', ['doctor'], /unknown command: doctor/),
   refused('a misspelt codec', ['save', '--codec', 'zsdt', 'a', 'b'], /--codec cannot be "zsdt"/, /did you mean zstd\?/),
   refused('a misspelt detector', ['save', '--detector', 'avx', 'a', 'b'], /did you mean avx2\?/),
   refused('a misspelt layout', ['save', '--layout', 'q35', 'a', 'b'], /--layout cannot be "q35"/, /pc-q35/),
@@ -117,6 +117,29 @@ export const usageCases: readonly Case[] = [
   refused('a view of standard input', ['inspect', '--map', '-'], /needs an image that is a file/),
   refused('extract from standard input', ['extract', '--attachment', 'a', '-', 'f'], /needs an image that is a file/),
   refused('extract into a file without saying what', ['extract', 'i', 'f'], /--attachment NAME/),
+  refused('compare with one side', ['compare', 'a'], /B missing/),
+  refused('compare from standard input', ['compare', '-', 'a'], /standard input cannot be compared/),
+  refused('estimate without a source', ['estimate'], /SOURCE missing/),
+  refused('a full sample', ['estimate', '--full', '--sample', '16M', 'a'], /a full estimate takes no sample/),
+  refused('a share that is none', ['verify', '--subset', '0/7', '.'], /the share in --subset cannot be "0"/, /1 to 7/),
+  refused('a share without a number', ['verify', '--subset', '1', '.'], /--subset cannot be "1"/, /2\/7/),
+  refused('a share of standard input', ['verify', '--subset', '1/2', '-'], /--subset goes with folders/),
+  refused('a drill of the structure', ['verify', '--restore-drill', '--structure', 'i'], /exclude each other/),
+  refused('list without a folder', ['list'], /FOLDER missing/),
+  refused('prune without a folder', ['prune', '--keep-last', '1'], /FOLDER missing/),
+  refused('prune without a rule', ['prune', '.'], /the policy is empty/, /--keep-daily 7/),
+  refused('prune with nothing but zeros', ['prune', '--keep-last', '0', '.'], /the policy is empty/),
+  refused('prune by a fraction', ['prune', '--keep-daily', '1.5', '.'], /--keep-daily cannot be "1\.5"/),
+  refused('a misspelt rule', ['prune', '--keep-dayly', '1', '.'], /did you mean --keep-daily\?/),
+  refused('a zone that is none', ['prune', '--keep-last', '1', '--tz', 'Mars', '.'], /no time zone "Mars"/),
+  ...['30', '30x', '1h2d', '1d1d', '-1d', '1.5h', '9999999w'].map((text) =>
+    refused(
+      `a duration of ${text}`,
+      ['prune', `--keep-within=${text}`, '.'],
+      /--keep-within cannot be/,
+      /90s, 15m, 26h, 30d or 2w3d/,
+    ),
+  ),
   refused('standard input twice', ['verify', '-', '-'], /- stands twice/),
   {
     title: 'with --json a wrong call is an object on stdout',

@@ -2,6 +2,7 @@
 import { mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { makeMemory } from './memory.js';
+import { writeNights } from './nights.js';
 import { runCli } from './runCli.js';
 
 /** One thing to do in the case's folder before the command runs, in order. */
@@ -12,6 +13,8 @@ export type Preparation =
   | { readonly sparse: string; readonly bytes: number }
   | { readonly folder: string }
   | { readonly run: readonly string[] }
+  /** A folder with three nightly images (nights.ts). */
+  | { readonly store: string }
   /** Inverts one byte. Negative: counted from the end. */
   | { readonly damage: string; readonly at: number }
   | { readonly truncate: string; readonly bytes: number };
@@ -28,7 +31,10 @@ async function prepareOne(folder: string, preparation: Preparation): Promise<voi
     writeFileSync(path(preparation.sparse), '');
     truncateSync(path(preparation.sparse), preparation.bytes);
   } else if ('folder' in preparation) mkdirSync(path(preparation.folder));
-  else if ('damage' in preparation) invertByte(path(preparation.damage), preparation.at);
+  else if ('store' in preparation) {
+    mkdirSync(path(preparation.store));
+    await writeNights(path(preparation.store));
+  } else if ('damage' in preparation) invertByte(path(preparation.damage), preparation.at);
   else if ('truncate' in preparation) truncateSync(path(preparation.truncate), preparation.bytes);
   else {
     const result = await runCli(preparation.run, { cwd: folder });

@@ -9,8 +9,11 @@ export type Verdict = 'intact' | 'damaged' | ErrorCode;
 export class Judge {
   readonly imagePath: string;
   readonly #targetPath: string;
+  readonly #baseDirs: readonly string[];
 
-  constructor(folder: Workspace, name = 'judged') {
+  /** `baseDirs`: where the bases of differential images are. */
+  constructor(folder: Workspace, name = 'judged', baseDirs: readonly string[] = []) {
+    this.#baseDirs = baseDirs;
     this.imagePath = folder.path(`${name}.vms`);
     this.#targetPath = folder.path(`${name}.raw`);
   }
@@ -20,13 +23,15 @@ export class Judge {
   }
 
   async verify(): Promise<Verdict> {
-    return codeOf(async () => ((await verify(this.imagePath, { threads: 1 })).intact ? 'intact' : 'damaged'));
+    return codeOf(async () =>
+      (await verify(this.imagePath, { threads: 1, baseDirs: this.#baseDirs })).intact ? 'intact' : 'damaged',
+    );
   }
 
   /** The memory, or the code of the refusal. */
   async load(): Promise<Buffer | ErrorCode> {
     return codeOf(async () => {
-      await load(this.imagePath, this.#targetPath, { threads: 1, force: true });
+      await load(this.imagePath, this.#targetPath, { threads: 1, force: true, baseDirs: this.#baseDirs });
       const memory = readFileSync(this.#targetPath);
       rmSync(this.#targetPath);
       return memory;

@@ -30,8 +30,14 @@ export async function readWithSecondReader(image: string, output?: string): Prom
 }
 
 /** Why it refuses each of the images; undefined: it does not. All in one process. */
-export async function refusalsOfSecondReader(images: readonly string[]): Promise<Map<string, string | undefined>> {
-  const { stdout } = await python('check_images.py', images);
+export async function refusalsOfSecondReader(
+  images: readonly string[],
+  baseDirs: readonly string[] = [],
+): Promise<Map<string, string | undefined>> {
+  const { stdout } = await python('check_images.py', [
+    ...baseDirs.flatMap((folder) => ['--base-dir', folder]),
+    ...images,
+  ]);
   const lines = stdout.trimEnd().split('\n');
   const answers = lines.map((line) => JSON.parse(line) as { image: string; refusal: string | null });
   return new Map(answers.map(({ image, refusal }) => [image, refusal ?? undefined]));

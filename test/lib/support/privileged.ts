@@ -63,6 +63,11 @@ export function onProgram(name: string): ReturnType<typeof needing> {
   return needing(missing(() => run(name, '--version')));
 }
 
+/** A test that needs what `probe` tries. */
+export function onProbe(probe: () => void): ReturnType<typeof needing> {
+  return needing(missing(probe));
+}
+
 function inFolder(action: (folder: string) => void): void {
   const folder = mkdtempSync(join(tmpdir(), 'vmsnap-lib-probe-'));
   try {

@@ -1,9 +1,6 @@
 /**
- * A yargs parser for one command's options.
- *
- * Everything is a string or a flag: yargs takes `--level abc` for NaN and `--no-level` for 0 if it knows of numbers, so
- * our own functions read them. Its package.json look-up gets our own folder: otherwise a `yargs` key in the package.json
- * of the folder where the user stands would change how we parse. Loaded late: it costs 80 ms.
+ * The yargs object that lays out the help of one command. Its package.json look-up gets our own folder, not the one
+ * where the user stands. Loaded late: it costs 80 ms.
  */
 import type { Argv } from 'yargs';
 import type { OptionSpec } from '../command.js';
@@ -11,7 +8,7 @@ import { packageFolder } from '../version.js';
 
 export const HELP_OPTION: OptionSpec = { name: 'help', kind: 'flag', text: 'this help' };
 
-export async function createParser(options: readonly OptionSpec[]): Promise<Argv> {
+export async function createHelpParser(options: readonly OptionSpec[]): Promise<Argv> {
   const { default: yargs } = await import('yargs');
   const parser = hideTypes(yargs([], packageFolder()))
     .scriptName('vmsnap')
@@ -21,17 +18,7 @@ export async function createParser(options: readonly OptionSpec[]): Promise<Argv
     .exitProcess(false)
     .fail(false)
     // Our lines are short enough (a test says so), and wrapped lines would lose their indentation.
-    .wrap(null)
-    .parserConfiguration({
-      'boolean-negation': false,
-      'camel-case-expansion': false,
-      'dot-notation': false,
-      'duplicate-arguments-array': true,
-      'greedy-arrays': false,
-      'parse-numbers': false,
-      'parse-positional-numbers': false,
-      'short-option-groups': false,
-    });
+    .wrap(null);
   for (const option of [...options, HELP_OPTION]) addOption(parser, option);
   return parser;
 }

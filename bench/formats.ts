@@ -1,0 +1,126 @@
+// What saving a memory file of another tool costs beside saving the same memory raw, through the library in one process:
+// node dist/bench/formats.js [--runs N] [--size-mib N] [--dir DIR] [--file FILE --raw RAW] [--out FILE]
+// --file: a memory file of any format that save reads (content decides), and --raw the same memory raw, or what "load" gives of it.
+// Without: a Firecracker diff over its base, made from generated memory, whose pages lie in extents of two files.
+import { closeSync, ftruncateSync, openSync, readSync, statSync, writeFileSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { load, type SaveOptions, save } from '../lib/index.js';
+import { DEFAULT_PARENT, makeBenchFolder } from './folder.js';
+import { makeGuestMemory } from './memory.js';
+import { machineDescription, median } from './report.js';
+
+/** A source whose pages are extents may take this much longer than the raw file. */
+const EXTENTS_RATIO_MAX = 1.15;
+/** The diff stores this many bytes of every so many: long pieces and short ones. */
+const DIFF_PIECES: readonly (readonly [storedBytes: number, ofBytes: number])[] = [
+  [8 * 2 ** 20, 64 * 2 ** 20],
+  [64 * 2 ** 10, 2 ** 20],
+];
+const COPY_BYTES = 4096;
+
+const { values } = parseArgs({
+  options: {
+    file: { type: 'string' },
+    raw: { type: 'string' },
+    runs: { type: 'string', default: '7' },
+    'size-mib': { type: 'string', default: '2048' },
+    dir: { type: 'string', default: DEFAULT_PARENT },
+    out: { type: 'string' },
+  },
+});
+
+const folder = makeBenchFolder(values.dir);
+
+interface Pair {
+  readonly name: string;
+  readonly source: string;
+  readonly options: SaveOptions;
+  readonly raw: string;
+}
+
+const report = await run(Number(values.runs));
+console.log(report);
+if (values.out !== undefined) writeFileSync(values.out, `${report}\n`);
+
+async function run(rounds: number): Promise<string> {
+  const pairs = values.file === undefined ? await generated() : [await given(values.file)];
+  const lines = ['| source | raw, s | as it is, s | ratio |', '| --- | --- | --- | --- |'];
+  for (const { name, source, options, raw } of pairs) {
+    const [own, plain] = [await measure(source, options, raw, rounds), statSync(raw).size];
+    const ratio = own.source / own.raw;
+    const verdict = ratio > EXTENTS_RATIO_MAX ? ` (over ${EXTENTS_RATIO_MAX}, the limit for extents)` : '';
+    lines.push(
+      `| ${name}, ${Math.round(plain / 2 ** 20)} MiB | ${own.raw.toFixed(3)} | ${own.source.toFixed(3)} | ${ratio.toFixed(2)}${verdict} |`,
+    );
+  }
+  return [machineDescription(), '', ...lines].join('\n');
+}
+
+/** Rounds in turn, so that what else the machine does falls on both. Medians of seconds; a first round does not count. */
+async function measure(source: string, options: SaveOptions, raw: string, rounds: number) {
+  const times = { raw: [] as number[], source: [] as number[] };
+  for (let round = 0; round <= rounds; round++) {
+    const ofRaw = await timed(raw, { format: 'raw' });
+    const ofSource = await timed(source, options);
+    if (ofRaw.digest !== ofSource.digest && sameRegions(ofRaw, ofSource))
+      throw new Error('the two are not the same memory');
+    if (round === 0) continue;
+    times.raw.push(ofRaw.seconds);
+    times.source.push(ofSource.seconds);
+  }
+  return { raw: median(times.raw), source: median(times.source) };
+}
+
+interface Timed {
+  readonly seconds: number;
+  readonly digest: string;
+  readonly regions: readonly { readonly sizeBytes: number }[];
+}
+
+/** Only then the digests must be the same. */
+function sameRegions(a: Timed, b: Timed): boolean {
+  return (
+    a.regions.length === b.regions.length &&
+    a.regions.every(({ sizeBytes }, i) => sizeBytes === b.regions[i]!.sizeBytes)
+  );
+}
+
+async function timed(source: string, options: SaveOptions): Promise<Timed> {
+  const started = performance.now();
+  const { digest, regions } = await save(source, join(folder, 'image'), { ...options, frozen: true, force: true });
+  return { seconds: (performance.now() - started) / 1000, digest, regions };
+}
+
+async function given(source: string): Promise<Pair> {
+  if (values.raw !== undefined) return { name: source, source, options: {}, raw: values.raw };
+  const raw = join(folder, 'raw');
+  await save(source, join(folder, 'image'), { frozen: true });
+  await load(join(folder, 'image'), raw);
+  return { name: source, source, options: {}, raw };
+}
+
+async function generated(): Promise<Pair[]> {
+  const raw = join(folder, 'raw');
+  await makeGuestMemory(raw, folder, Number(values['size-mib']));
+  return DIFF_PIECES.map(([storedBytes, ofBytes], i) => {
+    const [base, diff] = [join(folder, `base-${i}`), join(folder, `diff-${i}`)];
+    split(raw, base, diff, storedBytes, ofBytes);
+    const name = `Firecracker diff, ${storedBytes / 1024} KiB of each ${ofBytes / 1024} KiB`;
+    return { name, source: diff, options: { diffBase: base }, raw };
+  });
+}
+
+/** Puts the pages of `raw` into two sparse files, each page in one of them; zero pages into neither. */
+function split(raw: string, base: string, diff: string, storedBytes: number, ofBytes: number): void {
+  const size = statSync(raw).size;
+  const [from, toBase, toDiff] = [openSync(raw, 'r'), openSync(base, 'w'), openSync(diff, 'w')];
+  const page = Buffer.alloc(COPY_BYTES);
+  const zero = Buffer.alloc(COPY_BYTES);
+  for (const fd of [toBase, toDiff]) ftruncateSync(fd, size);
+  for (let at = 0; at < size; at += COPY_BYTES) {
+    readSync(from, page, 0, COPY_BYTES, at);
+    if (!page.equals(zero)) writeSync(at % ofBytes < storedBytes ? toDiff : toBase, page, 0, COPY_BYTES, at);
+  }
+  for (const fd of [from, toBase, toDiff]) closeSync(fd);
+}

@@ -1,0 +1,2 @@
+/** What messages call it. */
+export const AVML_FORMAT = 'AVML';

@@ -1,0 +1,156 @@
+/**
+ * Memory that lies uncompressed in ranges of a file: the pages of ELF cores and LiME files.
+ *
+ * The table of ranges is shared by all threads: three numbers each (offset in the region, offset in the file, bytes), rising.
+ * What no range covers is zero. Ranges need not begin or end at pages, neither in memory nor in the file.
+ */
+import { native } from '../../native/binding.js';
+import { errnoError } from '../../native/errors.js';
+import { FOREIGN_PAGE_BYTES, type ForeignFile } from '../foreignFile.js';
+import {
+  addExtent,
+  type ExtentPages,
+  NO_FILE,
+  type PageFinder,
+  type PageSource,
+  type SourceExtent,
+  type StretchExtents,
+} from '../memoryFile.js';
+import type { RangePlan } from './planRanges.js';
+
+export const RANGE_PAGES = 'ranges';
+
+const NUMBERS = 3;
+
+export interface RangePages extends PageSource {
+  readonly kind: typeof RANGE_PAGES;
+  readonly fd: number;
+  readonly path: string;
+  readonly table: Float64Array;
+  /** Number of the first range of each region, and of the end. */
+  readonly firstRange: Float64Array;
+}
+
+/** Ranges that a device may look at: for shorter or more of them, making them reachable costs more than checking them. */
+const LONG_RANGES_MAX = 1024;
+const LONG_RANGE_MIN_BYTES = 2 ** 20;
+
+/** Regions that lie in one piece each are read as a raw memory file is, all others through a {@link RangeFinder}. */
+export function rangePages(file: ForeignFile, plan: RangePlan): RangePages | ExtentPages {
+  const pieces = plan.regions.map((_, region) => piecesOf(plan, region));
+  const whole = pieces.map((own, region) => wholeRegion(own, plan.regions[region]!.sizeBytes));
+  if (whole.every((piece) => piece !== undefined)) {
+    return { kind: 'extents', regions: whole.map((piece) => extentOf(file, piece)) };
+  }
+  const all = pieces.flat();
+  const table = shared(all.length * NUMBERS);
+  for (const [i, { regionOffset, fileOffset, bytes }] of all.entries()) {
+    table.set([regionOffset, fileOffset, bytes], i * NUMBERS);
+  }
+  const firstRange = shared(pieces.length + 1);
+  for (const [region, own] of pieces.entries()) firstRange[region + 1] = firstRange[region]! + own.length;
+  const { fd, path } = file;
+  return { kind: RANGE_PAGES, fd, path, table, firstRange, longExtents: longExtents(file, all) };
+}
+
+interface Piece {
+  readonly regionOffset: number;
+  readonly fileOffset: number;
+  bytes: number;
+}
+
+/** Those ranges of a region that the file has bytes of; what goes on in memory and in the file is one piece. */
+function piecesOf(plan: RangePlan, region: number): Piece[] {
+  const pieces: Piece[] = [];
+  for (let i = plan.firstPlaced[region]!; i < plan.firstPlaced[region + 1]!; i++) {
+    const { range, regionOffset } = plan.placed[i]!;
+    const last = pieces.at(-1);
+    const goesOn =
+      last !== undefined &&
+      last.regionOffset + last.bytes === regionOffset &&
+      last.fileOffset + last.bytes === range.fileOffset;
+    if (goesOn) last.bytes += range.fileBytes;
+    else if (range.fileBytes > 0) pieces.push({ regionOffset, fileOffset: range.fileOffset, bytes: range.fileBytes });
+  }
+  return pieces;
+}
+
+function wholeRegion(pieces: readonly Piece[], sizeBytes: number | undefined): Piece | undefined {
+  return pieces.length === 1 && pieces[0]!.bytes === sizeBytes ? pieces[0] : undefined;
+}
+
+function longExtents(file: ForeignFile, pieces: readonly Piece[]): SourceExtent[] | undefined {
+  const bytes = pieces.reduce((sum, piece) => sum + piece.bytes, 0);
+  const isLong = pieces.length <= LONG_RANGES_MAX && bytes >= pieces.length * LONG_RANGE_MIN_BYTES;
+  return isLong ? pieces.map((piece) => extentOf(file, piece)) : undefined;
+}
+
+function extentOf({ fd, path }: ForeignFile, { fileOffset, bytes }: Piece): SourceExtent {
+  return { fd, path, fileOffset, lengthBytes: bytes };
+}
+
+export function shared(count: number): Float64Array {
+  return new Float64Array(new SharedArrayBuffer(count * Float64Array.BYTES_PER_ELEMENT));
+}
+
+export class RangeFinder implements PageFinder {
+  readonly #pages: RangePages;
+
+  constructor(pages: RangePages) {
+    this.#pages = pages;
+  }
+
+  nextUsed(region: number, from: number, end: number): number {
+    const { fd, path } = this.#pages;
+    const last = this.#pages.firstRange[region + 1]!;
+    for (let i = this.#firstEndingAfter(region, from); i < last; i++) {
+      const { start, fileOffset, bytes } = this.#range(i);
+      if (start >= end) return end;
+      const at = Math.max(from, start);
+      const fileEnd = fileOffset + Math.min(bytes, end - start);
+      const data = native.seekData(fd, fileOffset + at - start, fileEnd);
+      if (data < 0) throw errnoError(data, 'read', path, fileOffset + at - start);
+      if (data < fileEnd) {
+        const used = start + data - fileOffset;
+        return Math.max(from, used - (used % FOREIGN_PAGE_BYTES));
+      }
+    }
+    return end;
+  }
+
+  find(region: number, offset: number, sizeBytes: number, extents: StretchExtents): 'extents' {
+    const { fd } = this.#pages;
+    const end = offset + sizeBytes;
+    const last = this.#pages.firstRange[region + 1]!;
+    let at = offset;
+    for (let i = this.#firstEndingAfter(region, offset); i < last && at < end; i++) {
+      const { start, fileOffset, bytes } = this.#range(i);
+      const from = Math.min(Math.max(at, start), end);
+      const to = Math.min(start + bytes, end);
+      addExtent(extents, NO_FILE, 0, from - at);
+      if (to > from) addExtent(extents, fd, fileOffset + from - start, to - from);
+      at = Math.max(from, to);
+    }
+    addExtent(extents, NO_FILE, 0, end - at);
+    return 'extents';
+  }
+
+  #range(i: number): { start: number; fileOffset: number; bytes: number } {
+    const { table } = this.#pages;
+    const at = i * NUMBERS;
+    return { start: table[at]!, fileOffset: table[at + 1]!, bytes: table[at + 2]! };
+  }
+
+  /** The first range of the region that has bytes at or behind an offset. */
+  #firstEndingAfter(region: number, offset: number): number {
+    const { table, firstRange } = this.#pages;
+    let low = firstRange[region]!;
+    let high = firstRange[region + 1]!;
+    while (low < high) {
+      const middle = Math.floor((low + high) / 2);
+      if (table[middle * NUMBERS]! + table[middle * NUMBERS + 2]! <= offset) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+}

@@ -1,0 +1,61 @@
+/** What a configuration says, checked and filled in. Sizes are bytes, times seconds; docs/backup.md has the keys. */
+import type { RetentionPolicy } from '../../store/storeTypes.js';
+import type { AttachmentOption, CodecName, DetectorName, LayoutName } from '../../types.js';
+
+export interface BackupConfig {
+  readonly file: string;
+  /** Jobs that run at a time. */
+  readonly parallel: number;
+  /** At least one, in the order of the file. */
+  readonly jobs: readonly BackupJob[];
+}
+
+/** Where a job's memory comes from. */
+export type BackupSource =
+  | { readonly kind: 'source'; readonly source: string }
+  /** The standard output of a program that must end with 0. */
+  | { readonly kind: 'command'; readonly command: readonly string[]; readonly timeoutSeconds: number | undefined };
+
+export interface BackupJob {
+  readonly name: string;
+  readonly source: BackupSource;
+  readonly folder: string;
+  /** As "{vm}-{utc}.vmsnap". */
+  readonly nameTemplate: string;
+  readonly machine: { readonly name: string; readonly uuid: string | undefined };
+  readonly save: {
+    readonly codec: CodecName | undefined;
+    readonly level: number | undefined;
+    readonly threads: number | undefined;
+    readonly detector: DetectorName | undefined;
+    readonly layout: LayoutName | undefined;
+    readonly frozen: boolean;
+    readonly labels: ReadonlyMap<string, string>;
+    readonly attachments: readonly AttachmentOption[];
+  };
+  /** Images in a chain: a full one, and then differential ones; 1: every image is full. */
+  readonly fullEvery: number;
+  /** Undefined: nothing is ever removed. */
+  readonly retention: { readonly policy: RetentionPolicy; readonly timeZone: string | undefined } | undefined;
+  readonly verify: boolean;
+  readonly hooks: BackupHooks;
+  readonly healthCheck: HealthCheck | undefined;
+  readonly metricsFile: string | undefined;
+}
+
+export interface BackupHooks {
+  readonly before: readonly string[] | undefined;
+  readonly after: readonly string[] | undefined;
+  readonly error: readonly string[] | undefined;
+  readonly timeoutSeconds: number;
+}
+
+export interface HealthCheck {
+  /** Where the address stands; it is a secret, and read only when it is needed. */
+  readonly url:
+    | { readonly kind: 'text'; readonly text: string }
+    | { readonly kind: 'file'; readonly file: string }
+    | { readonly kind: 'credential'; readonly name: string };
+  readonly timeoutSeconds: number;
+  readonly retries: number;
+}

@@ -1,0 +1,213 @@
+/** The keys of a job, which [defaults] has as well: read from one table, all of them optional. */
+import { resolve } from 'node:path';
+import type { CodecName, DetectorName, LayoutName } from '../../types.js';
+import type { BackupHooks, BackupJob, BackupSource, HealthCheck } from './backupConfig.js';
+import type { ConfigTable } from './configTable.js';
+import { templateFault } from './nameTemplate.js';
+
+const CODECS: readonly CodecName[] = ['zstd', 'zlib', 'none'];
+const DETECTORS: readonly DetectorName[] = ['auto', 'dsa', 'dsa-emulated', 'avx2', 'neon', 'scalar'];
+const LAYOUTS: readonly LayoutName[] = ['flat', 'pc-q35', 'pc-i440fx', 'firecracker-x86'];
+const FULL_EVERY_MAX = 32;
+const COUNT_MAX = 100_000;
+const HOOK_SECONDS = 600;
+const PING_SECONDS = 10;
+const PING_SECONDS_MAX = 60;
+const PING_RETRIES = 3;
+const MACHINE_NAME_MAX_LENGTH = 200;
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+/** `qemu:SOCKET`, `libvirt:DOMAIN`: no files. */
+const LIVE_SOURCE = /^(qemu|libvirt):./;
+
+/** Keys that name one machine, and so make no sense for all. */
+const OF_ONE_JOB: Readonly<Record<string, string>> = Object.fromEntries(
+  ['source', 'command', 'command-timeout', 'vm', 'uuid'].map((key) => [key, 'it belongs into the table of a job']),
+);
+
+export interface JobSettings extends Partial<Omit<BackupJob, 'name' | 'source' | 'machine' | 'save'>> {
+  readonly save: Partial<Omit<BackupJob['save'], 'attachments'>> & {
+    readonly attach: ReadonlyMap<string, string> | undefined;
+  };
+}
+
+export interface OwnSettings {
+  readonly source: BackupSource;
+  readonly vm: string | undefined;
+  readonly uuid: string | undefined;
+}
+
+/** [defaults]. */
+export function readDefaults(table: ConfigTable, home: string): JobSettings {
+  const settings = readSettings(table, home);
+  table.refuseOthers(OF_ONE_JOB);
+  return settings;
+}
+
+/** [jobs.NAME]. */
+export function readJob(table: ConfigTable, home: string): { own: OwnSettings; settings: JobSettings } {
+  const own = { source: readSource(table, home), vm: readMachineName(table), uuid: readUuid(table) };
+  const settings = readSettings(table, home);
+  table.refuseOthers();
+  return { own, settings };
+}
+
+function readSource(table: ConfigTable, home: string): BackupSource {
+  const source = table.string('source');
+  const command = table.command('command');
+  const timeoutSeconds = table.duration('command-timeout');
+  if (source !== undefined && command !== undefined) {
+    throw table.wrong('command', 'and source exclude each other', 'leave one of them out');
+  }
+  if (command !== undefined) return { kind: 'command', command, timeoutSeconds };
+  if (timeoutSeconds !== undefined) throw table.wrong('command-timeout', 'is for a command, and there is none');
+  if (source === undefined) {
+    throw table.wrong(undefined, 'has no source', 'source = "/path/of/the/memory", or command = ["program", ...]');
+  }
+  if (source === '-') throw table.wrong('source', 'cannot be standard input', 'use command = ["program", ...]');
+  return { kind: 'source', source: LIVE_SOURCE.test(source) ? source : resolve(home, source) };
+}
+
+function readMachineName(table: ConfigTable): string | undefined {
+  const vm = table.string('vm');
+  if (vm === undefined || vm.length <= MACHINE_NAME_MAX_LENGTH) return vm;
+  throw table.wrong('vm', `is longer than ${MACHINE_NAME_MAX_LENGTH} characters`);
+}
+
+function readUuid(table: ConfigTable): string | undefined {
+  const uuid = table.string('uuid');
+  if (uuid === undefined || UUID.test(uuid)) return uuid?.toLowerCase();
+  throw table.wrong('uuid', `cannot be ${JSON.stringify(uuid)}`, 'like "123e4567-e89b-12d3-a456-426614174000"');
+}
+
+function readSettings(table: ConfigTable, home: string): JobSettings {
+  const folder = table.string('folder');
+  const metricsFile = table.string('metrics');
+  return {
+    folder: folder === undefined ? undefined : resolve(home, folder),
+    nameTemplate: readTemplate(table),
+    save: readSave(table, home),
+    fullEvery: table.integer('full-every', 1, FULL_EVERY_MAX),
+    retention: readRetention(table.table('keep')),
+    verify: table.boolean('verify'),
+    hooks: readHooks(table.table('hooks')),
+    healthCheck: readHealthCheck(table.table('health-check'), home),
+    metricsFile: metricsFile === undefined ? undefined : resolve(home, metricsFile),
+  } as JobSettings;
+}
+
+function readTemplate(table: ConfigTable): string | undefined {
+  const template = table.string('name');
+  const fault = template === undefined ? undefined : templateFault(template);
+  if (fault === undefined) return template;
+  throw table.wrong('name', fault.message, fault.hint);
+}
+
+function readSave(table: ConfigTable, home: string): JobSettings['save'] {
+  const codec = table.choice('codec', CODECS);
+  const level = table.integer('level', -100, 22);
+  const attach = table.texts('attach');
+  return {
+    codec,
+    level,
+    threads: table.integer('threads', 1, 1024),
+    detector: table.choice('detector', DETECTORS),
+    layout: table.choice('layout', LAYOUTS),
+    frozen: table.boolean('frozen'),
+    labels: table.texts('labels'),
+    attach: attach && new Map([...attach].map(([name, file]) => [name, resolve(home, file)])),
+  } as JobSettings['save'];
+}
+
+function readRetention(keep: ConfigTable | undefined): BackupJob['retention'] {
+  if (keep === undefined) return undefined;
+  const count = (key: string) => keep.integer(key, 0, COUNT_MAX);
+  const policy = {
+    keepLast: count('last'),
+    keepHourly: count('hourly'),
+    keepDaily: count('daily'),
+    keepWeekly: count('weekly'),
+    keepMonthly: count('monthly'),
+    keepYearly: count('yearly'),
+    keepWithinSeconds: keep.duration('within'),
+  };
+  const timeZone = keep.string('time-zone');
+  keep.refuseOthers();
+  if (!Object.values(policy).some((value) => value !== undefined && value > 0)) {
+    throw keep.wrong(undefined, 'keeps nothing', 'as { daily = 7, weekly = 4 }; without the table nothing is removed');
+  }
+  return { policy, timeZone };
+}
+
+function readHooks(hooks: ConfigTable | undefined): BackupHooks | undefined {
+  if (hooks === undefined) return undefined;
+  const read = {
+    before: hooks.command('before'),
+    after: hooks.command('after'),
+    error: hooks.command('error'),
+    timeoutSeconds: hooks.duration('timeout') ?? HOOK_SECONDS,
+  };
+  hooks.refuseOthers();
+  return read;
+}
+
+function readHealthCheck(table: ConfigTable | undefined, home: string): HealthCheck | undefined {
+  if (table === undefined) return undefined;
+  const [text, file, name] = [table.string('url'), table.string('url-file'), table.string('url-credential')];
+  const timeoutSeconds = table.duration('timeout') ?? PING_SECONDS;
+  const retries = table.integer('retries', 0, 10) ?? PING_RETRIES;
+  table.refuseOthers();
+  if ([text, file, name].filter((value) => value !== undefined).length !== 1) {
+    throw table.wrong(undefined, 'needs one of url, url-file and url-credential');
+  }
+  if (timeoutSeconds > PING_SECONDS_MAX) throw table.wrong('timeout', `must be at most ${PING_SECONDS_MAX} s`);
+  if (text !== undefined) {
+    // The address is a secret: it is not repeated.
+    if (!/^https?:\/\/[^\s/]/.test(text)) throw table.wrong('url', 'must begin with http:// or https://');
+    return { url: { kind: 'text', text }, timeoutSeconds, retries };
+  }
+  if (file !== undefined) return { url: { kind: 'file', file: resolve(home, file) }, timeoutSeconds, retries };
+  if (name!.includes('/') || name!.startsWith('.'))
+    throw table.wrong('url-credential', 'must be the name of a credential');
+  return { url: { kind: 'credential', name: name! }, timeoutSeconds, retries };
+}
+
+const NO_HOOKS: BackupHooks = { before: undefined, after: undefined, error: undefined, timeoutSeconds: HOOK_SECONDS };
+const DEFAULT_TEMPLATE = '{vm}-{utc}.vmsnap';
+const DEFAULT_FULL_EVERY = 7;
+
+/** A job's own settings, the defaults where it has none, and what holds where neither says anything. */
+export function completeJob(
+  name: string,
+  folder: string,
+  own: OwnSettings,
+  settings: JobSettings,
+  defaults: JobSettings | undefined,
+): BackupJob {
+  const pick = <K extends keyof JobSettings>(key: K): JobSettings[K] | undefined => settings[key] ?? defaults?.[key];
+  const save = <K extends keyof JobSettings['save']>(key: K) => settings.save[key] ?? defaults?.save[key];
+  return {
+    name,
+    source: own.source,
+    folder,
+    nameTemplate: pick('nameTemplate') ?? DEFAULT_TEMPLATE,
+    machine: { name: own.vm ?? name, uuid: own.uuid },
+    save: {
+      codec: save('codec') as CodecName | undefined,
+      level: save('level') as number | undefined,
+      threads: save('threads') as number | undefined,
+      detector: save('detector') as DetectorName | undefined,
+      layout: save('layout') as LayoutName | undefined,
+      frozen: (save('frozen') as boolean | undefined) ?? false,
+      labels: new Map([...(defaults?.save.labels ?? []), ...(settings.save.labels ?? [])]),
+      attachments: [...new Map([...(defaults?.save.attach ?? []), ...(settings.save.attach ?? [])])].map(
+        ([attached, file]) => ({ name: attached, file }),
+      ),
+    },
+    fullEvery: pick('fullEvery') ?? DEFAULT_FULL_EVERY,
+    retention: pick('retention'),
+    verify: pick('verify') ?? true,
+    hooks: pick('hooks') ?? NO_HOOKS,
+    healthCheck: pick('healthCheck'),
+    metricsFile: pick('metricsFile')?.replaceAll('{job}', name),
+  };
+}

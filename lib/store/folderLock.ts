@@ -1,0 +1,93 @@
+/**
+ * The lock of a store: whoever removes images from a folder, or relies on one to stay, holds `.vmsnap.lock` in it with flock.
+ *
+ * The lock dies with its holder, the file stays: what is in it (a process id) is for the message only.
+ */
+import { closeSync, constants, ftruncateSync, openSync, readSync, statSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { native } from '../../native/binding.js';
+import { errnoError, VmsnapError, withSystemErrors } from '../../native/errors.js';
+import { isBusy, isStill } from '../files/fileLock.js';
+
+const LOCK_NAME = '.vmsnap.lock';
+const RETRY_MS = 100;
+
+export interface LockOptions {
+  /** How long to wait for another holder; default 0. */
+  readonly waitSeconds?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** A folder that is held; it is given back by `release`, or when the process ends. */
+export interface FolderLock {
+  readonly folder: string;
+  release(): void;
+}
+
+/**
+ * Locks a folder of images against every other vmsnap that prunes it or makes backups in it.
+ * @throws LOCKED if another holds it for longer than `waitSeconds`; NOT_FOUND, PERMISSION, IO.
+ */
+export async function lockFolder(folder: string, options: LockOptions = {}): Promise<FolderLock> {
+  withSystemErrors('look into the folder', folder, () => statSync(folder));
+  const path = join(folder, LOCK_NAME);
+  const until = performance.now() + (options.waitSeconds ?? 0) * 1000;
+  for (;;) {
+    options.signal?.throwIfAborted();
+    const taken = tryLockFolder(folder, path);
+    if (typeof taken !== 'string') return taken;
+    const leftMs = until - performance.now();
+    if (leftMs <= 0) throw lockedError(folder, taken);
+    await delay(Math.min(RETRY_MS, leftMs), undefined, options.signal && { signal: options.signal }).catch(() => {
+      // The next round throws the signal's own reason.
+    });
+  }
+}
+
+/** The lock, or the process id that its holder wrote, as far as there is one. */
+function tryLockFolder(folder: string, path: string): FolderLock | string {
+  for (;;) {
+    const flags = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+    const fd = withSystemErrors('open the lock', path, () => openSync(path, flags, 0o600));
+    const result = native.tryLock(fd);
+    if (result === 0 && isStill(path, fd)) return held(folder, fd);
+    const holder = isBusy(result) ? readHolder(fd) : '';
+    closeSync(fd);
+    if (isBusy(result)) return holder;
+    if (result !== 0) throw errnoError(result, 'lock', path);
+    // Somebody removed the file between open and lock: the next one is the one that counts.
+  }
+}
+
+function held(folder: string, fd: number): FolderLock {
+  let open = true;
+  try {
+    ftruncateSync(fd, 0);
+    writeSync(fd, `${process.pid}\n`, 0);
+  } catch {
+    // A full disk keeps nobody from pruning.
+  }
+  const release = () => {
+    if (open) closeSync(fd);
+    open = false;
+  };
+  return { folder, release };
+}
+
+function readHolder(fd: number): string {
+  const bytes = Buffer.alloc(16);
+  try {
+    return /^\d+/.exec(bytes.toString('latin1', 0, readSync(fd, bytes, 0, bytes.length, 0)))?.[0] ?? '';
+  } catch {
+    return '';
+  }
+}
+
+function lockedError(folder: string, holder: string): VmsnapError {
+  const who = holder === '' ? 'another vmsnap' : `another vmsnap (process ${holder})`;
+  return new VmsnapError('LOCKED', `${who} is at work in ${folder}`, {
+    path: folder,
+    hint: 'wait until it is done, or give a time to wait with --lock-wait',
+  });
+}

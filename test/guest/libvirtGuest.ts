@@ -1,0 +1,192 @@
+/**
+ * A small guest under libvirt without its daemon: virsh runs the QEMU driver itself (`qemu:///embed`), as a user without
+ * privilege, with all of its files in one folder.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { findProgram, type GuestTools } from './availability.js';
+import { guestEntries } from './content.js';
+import { READY_MARKER } from './init.js';
+import { writeInitramfs } from './initramfs.js';
+
+export const LIBVIRT_NAME = 'vmsnap-test';
+export const LIBVIRT_UUID = '6f1c2d3e-4b5a-4c6d-8e7f-001122334455';
+const NOBODY = 65_534;
+const BOOT_LIMIT_SECONDS = 180;
+const COMMAND_LIMIT_SECONDS = 60;
+
+/** Why there is no such guest here, or undefined. */
+export function libvirtMissing(): string | undefined {
+  if (process.getuid?.() !== 0) return 'virsh is run as another user, which root alone can';
+  for (const program of ['virsh', 'setpriv']) if (findProgram(program) === undefined) return `${program} is not there`;
+  return existsSync('/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so')
+    ? undefined
+    : 'the QEMU driver of libvirt is not there (Debian package libvirt-daemon-driver-qemu)';
+}
+
+export class LibvirtGuest {
+  readonly #folder: string;
+  readonly #memoryMiB: number;
+  readonly #virsh: ChildProcess;
+  #said = '';
+
+  private constructor(folder: string, memoryMiB: number, saveFormat: string) {
+    this.#folder = folder;
+    this.#memoryMiB = memoryMiB;
+    writeFileSync(join(folder, 'root/etc/qemu.conf'), configuration(folder, saveFormat));
+    const home = join(folder, 'root');
+    const command = [
+      '--reuid',
+      `${NOBODY}`,
+      '--regid',
+      `${NOBODY}`,
+      '--clear-groups',
+      '--pdeathsig',
+      'TERM',
+      '--',
+      'virsh',
+    ];
+    const env = {
+      PATH: process.env.PATH,
+      HOME: home,
+      XDG_RUNTIME_DIR: home,
+      XDG_CONFIG_HOME: home,
+      XDG_CACHE_HOME: home,
+    };
+    this.#virsh = spawn('setpriv', [...command, '-c', `qemu:///embed?root=${home}`], { env, stdio: 'pipe' });
+    for (const output of [this.#virsh.stdout!, this.#virsh.stderr!])
+      output.setEncoding('utf8').on('data', (text: string) => (this.#said += text));
+  }
+
+  /** `folder`: of this guest alone; files land in it. Whoever boots a guest closes it. */
+  static async boot(folder: string, tools: GuestTools, memoryMiB: number, saveFormat: string): Promise<LibvirtGuest> {
+    mkdirSync(join(folder, 'root/etc'), { recursive: true });
+    writeInitramfs(join(folder, 'initramfs'), guestEntries(tools.busybox, memoryMiB, 'small'));
+    writeFileSync(join(folder, 'domain.xml'), domainXml(folder, tools, memoryMiB));
+    for (const name of ['.', ...readdirSync(folder, { recursive: true, encoding: 'utf8' })])
+      chownSync(join(folder, name), NOBODY, NOBODY);
+    chmodSync(join(folder, 'initramfs'), 0o644);
+    const guest = new LibvirtGuest(folder, memoryMiB, saveFormat);
+    try {
+      await guest.#command(`create ${join(folder, 'domain.xml')}`, /created from/);
+      const console = join(folder, 'console');
+      await guest.#until('fill its memory', BOOT_LIMIT_SECONDS, () => readText(console).includes(READY_MARKER));
+      return guest;
+    } catch (error) {
+      await guest.close();
+      throw error;
+    }
+  }
+
+  async suspend(): Promise<void> {
+    await this.#command(`suspend ${LIBVIRT_NAME}`, /suspended/);
+  }
+
+  /** The file that is the guest's memory; gone once it is saved. */
+  get memoryFile(): string {
+    const folder = join(this.#folder, 'root');
+    const bytes = this.#memoryMiB * 2 ** 20;
+    const found = readdirSync(folder, { recursive: true, encoding: 'utf8' }).find((name) => {
+      const stats = statSync(join(folder, name), { throwIfNoEntry: false });
+      return stats?.isFile() && stats.size === bytes;
+    });
+    if (found === undefined) throw new Error(`no file of ${bytes} bytes below ${folder}`);
+    return join(folder, found);
+  }
+
+  /** Ends the guest. */
+  async save(file: string): Promise<void> {
+    await this.#command(`save ${LIBVIRT_NAME} ${file}`, /saved to/);
+  }
+
+  /** Ends the guest if it is there, and virsh. */
+  async close(): Promise<void> {
+    if (this.#virsh.exitCode !== null || this.#virsh.signalCode !== null) return;
+    const exited = once(this.#virsh, 'exit');
+    this.#virsh.stdin!.end(`destroy ${LIBVIRT_NAME}\nquit\n`);
+    await Promise.race([exited, sleep(20_000, undefined, { ref: false })]);
+    if (this.#virsh.exitCode === null) this.#virsh.kill('SIGKILL');
+    this.#killMachine();
+  }
+
+  /** QEMU outlives a virsh that had to be killed. */
+  #killMachine(): void {
+    const folder = join(this.#folder, 'root');
+    const found = readdirSync(folder, { recursive: true, encoding: 'utf8' }).find((name) =>
+      name.endsWith(`${LIBVIRT_NAME}.pid`),
+    );
+    const pid = found === undefined ? Number.NaN : Number(readText(join(folder, found)).trim());
+    if (!(pid > 0) || !readText(`/proc/${pid}/cmdline`).includes(LIBVIRT_NAME)) return;
+    process.kill(pid, 'SIGKILL');
+  }
+
+  async #command(line: string, success: RegExp): Promise<void> {
+    const from = this.#said.length;
+    this.#virsh.stdin!.write(`${line}\n`);
+    await this.#until(line, COMMAND_LIMIT_SECONDS, () => {
+      const answer = this.#said.slice(from);
+      if (/^error:/m.test(answer)) throw new Error(`virsh ${line}: ${answer}`);
+      return success.test(answer);
+    });
+  }
+
+  async #until(what: string, limitSeconds: number, reached: () => boolean): Promise<void> {
+    const deadline = performance.now() + limitSeconds * 1000;
+    while (!reached()) {
+      if (this.#virsh.exitCode !== null) throw new Error(`virsh ended. It said: ${this.#said}`);
+      if (performance.now() > deadline) throw new Error(`no "${what}" in ${limitSeconds} s. virsh said: ${this.#said}`);
+      await sleep(50);
+    }
+  }
+}
+
+function readText(path: string): string {
+  return existsSync(path) ? readFileSync(path, 'latin1') : '';
+}
+
+function configuration(folder: string, saveFormat: string): string {
+  return `dynamic_ownership = 0
+remember_owner = 0
+security_driver = "none"
+namespaces = []
+cgroup_controllers = []
+stdio_handler = "file"
+memory_backing_dir = "${join(folder, 'root')}"
+save_image_format = "${saveFormat}"
+`;
+}
+
+function domainXml(folder: string, tools: GuestTools, memoryMiB: number): string {
+  return `<domain type='qemu'>
+  <name>${LIBVIRT_NAME}</name>
+  <uuid>${LIBVIRT_UUID}</uuid>
+  <memory unit='MiB'>${memoryMiB}</memory>
+  <memoryBacking><source type='file'/><access mode='shared'/></memoryBacking>
+  <vcpu>1</vcpu>
+  <os>
+    <type arch='x86_64' machine='q35'>hvm</type>
+    <kernel>${tools.kernel}</kernel>
+    <initrd>${join(folder, 'initramfs')}</initrd>
+    <cmdline>console=ttyS0 panic=-1 loglevel=4 random.trust_cpu=on</cmdline>
+  </os>
+  <cpu mode='maximum'/>
+  <devices>
+    <emulator>${tools.qemu}</emulator>
+    <serial type='file'><source path='${join(folder, 'console')}'/></serial>
+    <memballoon model='none'/>
+  </devices>
+</domain>
+`;
+}

@@ -1,0 +1,201 @@
+/**
+ * Migration streams and mapped-ram files of a real guest, as QEMU 7.2 and QEMU 10 write them, against the guest's memory file.
+ *
+ * QEMU 10 is named by VMSNAP_QEMU10 (test/guest/qemu10.sh unpacks it into a folder and prints its path).
+ */
+import { closeSync, fstatSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs';
+import { mkdtemp } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import anyTest, { type ExecutionContext, type TestFn } from 'ava';
+import { openQemuStream, QEMU_HEAD, QEMU_TAIL } from '../../formats/qemu/openStream.js';
+import { QemuStreamWriter } from '../../formats/qemu/streamWriter.js';
+import { extract, inspect, load, openImage, save } from '../../lib/index.js';
+import { saveThroughPipe } from './cli.js';
+import { firstDifference } from './compare.js';
+import { bootGuest, type Guest, guestAvailabilityOrDemand } from './guest.js';
+
+const MEMORY_MIB = 128;
+const INCOMING_SECONDS = 40;
+const SEGMENT_BYTES = 4 * 2 ** 20;
+/** Slow enough that a live migration has to send pages again. */
+const LIVE_BYTES_PER_SECOND = 40e6;
+
+const test = anyTest as TestFn<undefined>;
+const availability = guestAvailabilityOrDemand();
+const qemu10 = process.env.VMSNAP_QEMU10;
+if (qemu10 === undefined && process.env.VMSNAP_REQUIRE_QEMU10 === '1')
+  throw new Error('VMSNAP_REQUIRE_QEMU10=1, but VMSNAP_QEMU10 names no qemu-system-x86_64');
+
+let folder: string;
+
+test.before(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'vmsnap-qemu-stream-'));
+});
+
+test.after.always(() => {
+  rmSync(folder, { recursive: true, force: true });
+});
+
+interface Version {
+  readonly name: string;
+  readonly program: string | undefined;
+  readonly missing: string | undefined;
+  readonly hasMappedRam: boolean;
+}
+
+const noGuest = availability.available ? undefined : availability.reason;
+const noQemu10 = qemu10 === undefined ? 'VMSNAP_QEMU10 names no QEMU 10; see test/guest/qemu10.sh' : undefined;
+const versions: readonly Version[] = [
+  { name: 'the installed QEMU', program: undefined, missing: noGuest, hasMappedRam: false },
+  { name: 'QEMU 10', program: qemu10, missing: noGuest ?? noQemu10, hasMappedRam: true },
+];
+
+for (const version of versions) {
+  let guest: Guest;
+  const title = (what: string) => `${version.name}: ${what}`;
+  const guestTest = (what: string, implementation: (t: ExecutionContext) => Promise<void>) => {
+    if (version.missing === undefined) test.serial(title(what), implementation);
+    else test.serial.skip(`${title(what)} (SKIPPED: ${version.missing})`, implementation);
+  };
+  const path = (name: string) => join(folder, `${version.hasMappedRam ? '10' : '7'}-${name}`);
+
+  if (version.missing === undefined) {
+    test.before(async (t) => {
+      t.timeout(240_000);
+      guest = await bootGuest({ memoryMiB: MEMORY_MIB, qemu: version.program });
+      t.log(`QEMU ${guest.qemuVersion} with ${guest.accelerator}, ready after ${guest.bootSeconds.toFixed(1)} s`);
+    });
+    test.after.always(async () => await guest?.close());
+  }
+
+  guestTest('a live migration stream, with pages sent again, is what the guest had at its end', async (t) => {
+    const stream = path('live');
+    await guest.qmp.execute('migrate-set-parameters', { 'max-bandwidth': LIVE_BYTES_PER_SECOND });
+    await guest.migrate(`exec:cat > ${stream}`);
+    const facts = factsOf(stream);
+    t.true((facts.get('pagesRepeated') as number) > 0);
+    t.is(facts.get('machineType'), `pc-q35-${guest.qemuVersion.replace(/\.\d+$/, '')}`);
+    await isMemory(t, stream, guest);
+    await guest.resume();
+    await guest.qmp.execute('migrate-set-parameters', { 'max-bandwidth': 2 ** 40 });
+  });
+
+  guestTest('the stream of a paused guest, from a file and from a pipe, and made again it runs on', async (t) => {
+    const stream = path('paused');
+    await guest.stop();
+    const count = guest.count;
+    await guest.migrate(`exec:cat > ${stream}`);
+    const image = await isMemory(t, stream, guest);
+    const piped = path('piped.vmsnap');
+    await saveThroughPipe(stream, piped);
+    await isImageOf(t, piped, guest);
+    t.deepEqual(await attachment(piped, QEMU_HEAD), await attachment(image, QEMU_HEAD));
+    t.deepEqual(await attachment(piped, QEMU_TAIL), await attachment(image, QEMU_TAIL));
+    const rebuilt = path('rebuilt');
+    await rebuild(piped, rebuilt);
+    const again = await bootGuest({
+      memoryMiB: MEMORY_MIB,
+      qemu: version.program,
+      incoming: `exec:cat ${rebuilt}`,
+      bootLimitSeconds: INCOMING_SECONDS,
+    });
+    try {
+      await again.waitForCountBeyond(count);
+      t.pass();
+    } finally {
+      await again.close();
+    }
+    await guest.resume();
+  });
+
+  if (!version.hasMappedRam) continue;
+  for (const multifd of [false, true]) {
+    guestTest(`a mapped-ram file ${multifd ? 'with' : 'without'} multifd`, async (t) => {
+      const file = path(`mapped-${multifd}`);
+      await guest.stop();
+      await setCapabilities(guest, { 'mapped-ram': true, multifd });
+      await guest.migrate(`file:${file}`);
+      const image = await isMemory(t, file, guest);
+      t.is((await inspect(image)).source.kind, 'qemu-mapped-ram');
+      await guest.resume();
+      if (multifd) return;
+      // Ordinary, made of a mapped-ram file.
+      const rebuilt = path('rebuilt-mapped');
+      await rebuild(image, rebuilt);
+      const incoming = `exec:cat ${rebuilt}`;
+      const again = await bootGuest({
+        memoryMiB: MEMORY_MIB,
+        qemu: version.program,
+        incoming,
+        bootLimitSeconds: INCOMING_SECONDS,
+      });
+      await again.close();
+      t.pass();
+    });
+  }
+}
+
+async function setCapabilities(guest: Guest, states: Record<string, boolean>): Promise<void> {
+  const capabilities = Object.entries(states).map(([capability, state]) => ({ capability, state }));
+  await guest.qmp.execute('migrate-set-capabilities', { capabilities });
+}
+
+/** Saves a file and compares the main memory. @returns the image. */
+async function isMemory(t: ExecutionContext, source: string, guest: Guest): Promise<string> {
+  const image = `${source}.vmsnap`;
+  await save(source, image, { frozen: true });
+  await isImageOf(t, image, guest);
+  return image;
+}
+
+async function isImageOf(t: ExecutionContext, image: string, guest: Guest): Promise<void> {
+  const target = `${image}.memory`;
+  await load(image, target, { region: 'ram', force: true });
+  t.is(await firstDifference(guest.memoryFile, target), undefined);
+  rmSync(target);
+}
+
+async function attachment(image: string, name: string): Promise<Buffer> {
+  const target = `${image}.${name}`;
+  await extract(image, name, target, { force: true });
+  return readFileSync(target);
+}
+
+/** Facts that the reader tells of a file, by key. */
+function factsOf(path: string): ReadonlyMap<string, unknown> {
+  const fd = openSync(path, 'r');
+  try {
+    const file = openQemuStream({ fd, path, sizeBytes: fstatSync(fd).size });
+    file.close();
+    return new Map(file.facts.map(({ key, value }) => [key, value]));
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Makes a stream out of an image that was made from one. */
+async function rebuild(image: string, target: string): Promise<void> {
+  const head = await attachment(image, QEMU_HEAD);
+  const tail = await attachment(image, QEMU_TAIL);
+  const out = openSync(target, 'w', 0o600);
+  const opened = await openImage(image);
+  try {
+    const writer = new QemuStreamWriter(head, (bytes) => writeAll(out, bytes));
+    for (const { name, sizeBytes } of opened.regions) {
+      for (let offset = 0; offset < sizeBytes; offset += SEGMENT_BYTES) {
+        const length = Math.min(SEGMENT_BYTES, sizeBytes - offset);
+        writer.pages({ name, blockOffset: 0 }, offset, await opened.read(name, offset, length));
+      }
+    }
+    writer.endRam();
+    writeAll(out, tail);
+  } finally {
+    await opened.close();
+    closeSync(out);
+  }
+}
+
+function writeAll(fd: number, bytes: Uint8Array): void {
+  for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done);
+}

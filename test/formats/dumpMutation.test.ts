@@ -58,6 +58,15 @@ const FILES: Readonly<Record<string, readonly [Buffer, number]>> = {
   'flattened kdump': [makeFlattened([...flatRecords(makeKdump(PAGES), [64, 4096]), FLAT_END]), 25_000],
 };
 
+/** Bytes at the beginning without which a file is raw memory and nothing to refuse: an ELF file is a core by its e_type. */
+const RECOGNISED_BY_BYTES: Readonly<Record<string, number>> = {
+  'ELF core': 18,
+  LiME: 4,
+  AVML: 4,
+  kdump: 16,
+  'flattened kdump': 16,
+};
+
 for (const [format, [file, worthBytes]] of Object.entries(FILES)) {
   test(`${format}: changed files are read or refused`, (t) => {
     const path = workspace(t).path('file');
@@ -67,8 +76,7 @@ for (const [format, [file, worthBytes]] of Object.entries(FILES)) {
     for (let i = 0; i < MUTATIONS; i++) {
       const changed = Buffer.from(file);
       for (let k = random() % 4; k >= 0; k--) mutate(changed, random() % 3 === 0 ? changed.length : worthBytes, random);
-      // Its beginning is what it is recognised by.
-      file.copy(changed, 0, 0, format.endsWith('kdump') ? 16 : 4);
+      file.copy(changed, 0, 0, RECOGNISED_BY_BYTES[format]);
       writeFileSync(path, random() % 8 === 0 ? changed.subarray(0, 64 + (random() % (changed.length - 64))) : changed);
       try {
         withMemoryFile(path, readSome);

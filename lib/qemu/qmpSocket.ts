@@ -102,7 +102,10 @@ export class QmpSocket implements QmpPeer {
 
   #receive(text: string): void {
     const end = text.indexOf('\n');
-    if (end < 0) return this.#keep(text);
+    if (end < 0) {
+      this.#keep(text);
+      return;
+    }
     const lines = (this.#received.join('') + text).split('\n');
     this.#received = [];
     this.#receivedLength = 0;
@@ -121,26 +124,34 @@ export class QmpSocket implements QmpPeer {
     try {
       message = JSON.parse(line) as Message;
     } catch {
-      return this.#refuse('a line that is no JSON');
-    }
-    if (typeof message !== 'object' || message === null) return this.#refuse('a line that is no object');
-    if (message.QMP !== undefined) return this.#greet(message);
-    if (typeof message.event === 'string') {
-      for (const listener of this.#listeners) listener({ name: message.event, data: message.data });
+      this.#refuse('a line that is no JSON');
       return;
     }
+    if (typeof message !== 'object' || message === null) this.#refuse('a line that is no object');
+    else if (message.QMP !== undefined) this.#greet(message);
+    else if (typeof message.event === 'string') this.#tell({ name: message.event, data: message.data });
+    else this.#answer(message);
+  }
+
+  #tell(event: QmpEvent): void {
+    for (const listener of this.#listeners) listener(event);
+  }
+
+  #answer(message: Message): void {
     const pending = typeof message.id === 'number' ? this.#pending.get(message.id) : undefined;
     // The answer to a command that ran out of time.
     if (pending === undefined) return;
-    if (message.error === undefined) return pending.resolve(message.return);
-    pending.reject(
-      new QmpRefusal(this.path, pending.command, String(message.error.class), String(message.error.desc ?? '')),
-    );
+    const { error } = message;
+    if (error === undefined) pending.resolve(message.return);
+    else pending.reject(new QmpRefusal(this.path, pending.command, String(error.class), String(error.desc ?? '')));
   }
 
   #greet({ QMP }: Message): void {
     const { major, minor, micro } = QMP?.version?.qemu ?? {};
-    if (![major, minor, micro].every(Number.isInteger)) return this.#refuse('a greeting without a version');
+    if (![major, minor, micro].every(Number.isInteger)) {
+      this.#refuse('a greeting without a version');
+      return;
+    }
     this.qemuVersion = `${major}.${minor}.${micro}`;
     this.#greeted();
   }

@@ -26,7 +26,8 @@ const commandTable = (await import('./dist/cli/commandTable.js')).COMMANDS;
 const commands = commandTable.map(({ name }) => name);
 
 for (const name of commands) {
-  if (!readdirSync(COMMANDS_FOLDER).includes(`${name}.js`)) throw new Error(`the command ${name} has no file of its name`);
+  if (!readdirSync(COMMANDS_FOLDER).includes(`${name}.js`))
+    throw new Error(`the command ${name} has no file of its name`);
 }
 rmSync(OUT_FOLDER, { recursive: true, force: true });
 await build({

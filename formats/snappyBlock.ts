@@ -2,7 +2,15 @@
  * One block of raw Snappy data, of a size that is known before: the block says first how long it will be, and one that
  * says anything else is not decompressed. So no block can make us allocate.
  */
-import { uncompressSync } from 'snappy';
+import { createRequire } from 'node:module';
+
+// Loaded when the first block comes: it costs every start 10 ms, and few images come from such files.
+let snappy: typeof import('snappy') | undefined;
+
+function loadSnappy(): typeof import('snappy') {
+  snappy ??= createRequire(import.meta.url)('snappy') as typeof import('snappy');
+  return snappy;
+}
 
 const VARINT_BYTES_MAX = 5;
 
@@ -20,6 +28,7 @@ export function snappyLength(block: Uint8Array): number | undefined {
 export function uncompressSnappy(block: Uint8Array, expectedBytes: number): Uint8Array | string {
   const length = snappyLength(block);
   if (length !== expectedBytes) return `its length is ${length ?? 'no number'}, and ${expectedBytes} was expected`;
+  const { uncompressSync } = loadSnappy();
   try {
     const bytes = uncompressSync(block, { asBuffer: true, copyOutputData: true }) as Buffer;
     return bytes.length === expectedBytes ? bytes : `it has ${bytes.length} bytes, and ${expectedBytes} were expected`;

@@ -6,7 +6,6 @@
 import { type DetectorStatus, native } from '../native/binding.js';
 
 export type { DetectorStatus } from '../native/binding.js';
-export { type ErrorCode, EXIT_CODES, VmsnapError } from '../native/errors.js';
 export type * from './backup/config/backupConfig.js';
 export { BACKUP_CONFIG_FILE, readBackupConfig } from './backup/config/readBackupConfig.js';
 export type * from './backup/report.js';
@@ -18,6 +17,7 @@ export { doctor } from './doctor/doctor.js';
 export type * from './doctor/report.js';
 export { DsaDevice, type DsaDeviceOptions, openDsa } from './dsaDevice.js';
 export { parseDuration } from './duration.js';
+export { type ErrorCode, EXIT_CODES, VmsnapError } from './errors.js';
 export { estimate } from './estimate.js';
 export { extract } from './extract.js';
 export { flatten } from './flatten.js';
@@ -38,6 +38,7 @@ export { defaultThreads } from './threads.js';
 export type * from './types.js';
 export { verify } from './verify.js';
 export { version } from './version.js';
+export { warmUp } from './warmUp.js';
 
 /** The ways to tell zero pages from data pages that this build knows, best first, and whether each works here. */
 export function listDetectors(): DetectorStatus[] {

@@ -49,7 +49,8 @@ export const backupCommand: CommandSpec = {
 async function runBackupCommand(context: CommandContext): Promise<number> {
   const { args, answer } = context;
   requireFitting(context);
-  const { readBackupConfig, runBackup, BACKUP_CONFIG_FILE } = await import('../../lib/index.js');
+  const { readBackupConfig, BACKUP_CONFIG_FILE } = await import('../../lib/backup/config/readBackupConfig.js');
+  const { runBackup } = await import('../../lib/backup/runBackup.js');
   const file = args.value('config') ?? BACKUP_CONFIG_FILE;
   const unit = args.value('print-unit') as UnitKind | undefined;
   // A timer is the same for every configuration.
@@ -89,7 +90,7 @@ async function print({ answer }: CommandContext, text: string): Promise<number> 
 
 async function backupOptions(context: CommandContext, config: BackupConfig): Promise<BackupOptions> {
   const { args, signal } = context;
-  const { parseDuration } = await import('../../lib/index.js');
+  const { parseDuration } = await import('../../lib/duration.js');
   const wait = args.value('lock-wait');
   const dryRun = args.flag('dry-run');
   const alone = config.parallel === 1;

@@ -48,7 +48,7 @@ async function runBench(context: CommandContext): Promise<number> {
   const tables = args.list('table') as readonly BenchTable[];
   const progress = talk.showsProgress && !args.flag('quiet');
   const plot = args.value('plot');
-  const { bench } = await import('../../lib/index.js');
+  const { bench } = await import('../../lib/bench/bench.js');
   const report = await bench({
     source: args.positionals[0],
     threads: threadsOption(context),

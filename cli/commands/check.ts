@@ -41,7 +41,8 @@ export const checkCommand: CommandSpec = {
 async function runCheck(context: CommandContext): Promise<number> {
   const { args, answer, signal } = context;
   const folder = requireFolder(args);
-  const { checkStore, parseDuration } = await import('../../lib/index.js');
+  const { checkStore } = await import('../../lib/store/check.js');
+  const { parseDuration } = await import('../../lib/duration.js');
   const age = (name: string): number | undefined => {
     const text = args.value(name);
     return text === undefined ? undefined : parseDuration(text, `--${name}`);

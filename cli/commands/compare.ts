@@ -59,7 +59,7 @@ async function runCompare(context: CommandContext): Promise<number> {
   const limit = args.integer('limit', 0, Number.MAX_SAFE_INTEGER) ?? RANGES_SHOWN;
   const options = compareOptions(context);
   try {
-    const { compare } = await import('../../lib/index.js');
+    const { compare } = await import('../../lib/compare.js');
     const result = await compare(a!, b!, options);
     talk.clearProgress();
     if (args.flag('json')) await answer.json(compareJson(result));

@@ -38,7 +38,7 @@ export const doctorCommand: CommandSpec = {
 async function runDoctor(context: CommandContext): Promise<number> {
   const { args, answer } = context;
   requireFitting(context);
-  const { doctor } = await import('../../lib/index.js');
+  const { doctor } = await import('../../lib/doctor/doctor.js');
   const report = doctor({ nodes: args.list('dsa'), emulated: args.flag('emulated') });
   if (args.flag('accel-config')) return printAccelConfig(context, report);
   if (args.flag('json')) await answer.json(reportJson(report));
@@ -60,7 +60,7 @@ function requireFitting({ args }: CommandContext): void {
 }
 
 async function printAccelConfig({ answer }: CommandContext, { accelConfig }: DoctorReport): Promise<number> {
-  const { VmsnapError } = await import('../../lib/index.js');
+  const { VmsnapError } = await import('../../lib/errors.js');
   if (accelConfig === undefined) {
     throw new VmsnapError('NOT_FOUND', 'there is no DSA device to configure', { hint: 'vmsnap doctor tells why' });
   }

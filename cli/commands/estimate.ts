@@ -68,7 +68,7 @@ async function runEstimate(context: CommandContext): Promise<number> {
   const regions = args.list('region').map(parseRegion);
   const source = sourceOf(context, regions);
   const options = estimateOptions(context, regions);
-  const { estimate } = await import('../../lib/index.js');
+  const { estimate } = await import('../../lib/estimate.js');
   const result = await estimate(source, options);
   talk.clearProgress();
   if (args.flag('json')) await answer.json(estimateJson(result));

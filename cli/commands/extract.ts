@@ -44,7 +44,7 @@ function requireFile(image: string): void {
 }
 
 async function extractOne({ args, answer, signal }: CommandContext, image: string, name: string, file: string) {
-  const { extract } = await import('../../lib/index.js');
+  const { extract } = await import('../../lib/extract.js');
   const { sizeBytes } = await extract(image, name, file, { force: args.flag('force'), signal });
   if (args.flag('json')) {
     await answer.json({ schema: 'vmsnap.extract', schemaVersion: 1, image, attachment: name, file, sizeBytes });
@@ -59,7 +59,7 @@ async function listAttachments({ args, answer, signal }: CommandContext): Promis
   if (args.flag('force')) throw new UsageError('--force goes with --attachment');
   const [image] = args.requirePositionals(['IMAGE']);
   requireFile(image!);
-  const { inspect } = await import('../../lib/index.js');
+  const { inspect } = await import('../../lib/inspect.js');
   const report = await inspect(image!, { signal });
   const attachments = await requireAttachments(report);
   if (args.flag('json')) {
@@ -73,7 +73,7 @@ async function listAttachments({ args, answer, signal }: CommandContext): Promis
 
 async function requireAttachments(report: InspectReport): Promise<{ name: string; sizeBytes: number }[]> {
   if (report.attachments !== undefined) return report.attachments.map(({ name, sizeBytes }) => ({ name, sizeBytes }));
-  const { VmsnapError } = await import('../../lib/index.js');
+  const { VmsnapError } = await import('../../lib/errors.js');
   throw new VmsnapError('CORRUPT', `${report.path} has no readable table of attachments`, {
     path: report.path,
     hint: `vmsnap inspect ${report.path} tells what can be trusted`,

@@ -51,7 +51,7 @@ async function runFlatten(context: CommandContext): Promise<number> {
     baseDirs: args.list('base-dir'),
     force: args.flag('force'),
   };
-  const { flatten } = await import('../../lib/index.js');
+  const { flatten } = await import('../../lib/flatten.js');
   const result = await flatten(image!, out!, options);
   context.talk.clearProgress();
   if (args.flag('json')) await answer.json(flattenJson(image!, result));

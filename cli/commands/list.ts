@@ -48,7 +48,7 @@ async function runList(context: CommandContext): Promise<number> {
 
 async function listOne({ args, talk, signal }: CommandContext, folder: string): Promise<Listed> {
   try {
-    const { listStore } = await import('../../lib/index.js');
+    const { listStore } = await import('../../lib/store/listStore.js');
     const listing = await listStore(folder, { signal, baseDirs: args.list('base-dir') });
     for (const { state, problem } of listing.entries) if (state !== 'good') talk.warning(problem!.message);
     return { listing };

@@ -54,7 +54,10 @@ async function runLoad(context: CommandContext): Promise<number> {
   const { args, answer } = context;
   const [image, target] = args.requirePositionals(['IMAGE', 'TARGET']);
   const options = loadOptions(context);
-  const { load } = await import('../../lib/index.js');
+  // Before the rest of the library is loaded.
+  const { warmUp } = await import('../../lib/warmUp.js');
+  warmUp(image, options.threads);
+  const { load } = await import('../../lib/load.js');
   const result = await load(image!, target!, options);
   context.talk.clearProgress();
   if (args.flag('json')) await answer.json(loadJson(result));

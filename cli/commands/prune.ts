@@ -72,7 +72,8 @@ async function runPrune(context: CommandContext): Promise<number> {
   const { args, answer, talk } = context;
   const folder = requireFolder(args);
   const policy = countRules(context);
-  const { parseDuration, pruneStore } = await import('../../lib/index.js');
+  const { parseDuration } = await import('../../lib/duration.js');
+  const { pruneStore } = await import('../../lib/store/prune.js');
   const duration = (name: string): number | undefined => {
     const text = args.value(name);
     return text === undefined ? undefined : parseDuration(text, `--${name}`);

@@ -88,7 +88,10 @@ async function runSave(context: CommandContext): Promise<number> {
   const regions = args.list('region').map(parseRegion);
   const { source, image } = files(context, regions);
   const options = saveOptions(context, regions);
-  const { save } = await import('../../lib/index.js');
+  // Before the rest of the library is loaded.
+  const { warmUp } = await import('../../lib/warmUp.js');
+  warmUp(source, options.threads);
+  const { save } = await import('../../lib/save.js');
   const result = await save(source, image, options);
   context.talk.clearProgress();
   if (args.flag('json')) await answer.json(saveJson(result));

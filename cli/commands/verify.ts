@@ -103,7 +103,9 @@ async function verifyFolder(
 ): Promise<Outcome[]> {
   const { args, answer, signal, talk } = context;
   try {
-    const { listStore, selectSubset, subsetOfDay, VmsnapError } = await import('../../lib/index.js');
+    const { listStore } = await import('../../lib/store/listStore.js');
+    const { selectSubset, subsetOfDay } = await import('../../lib/store/subset.js');
+    const { VmsnapError } = await import('../../lib/errors.js');
     const { entries } = await listStore(folder, { signal, baseDirs: args.list('base-dir') });
     if (entries.length === 0) throw new VmsnapError('NOT_FOUND', `there is no image in ${folder}`, { path: folder });
     const index = subset && (subset.index ?? subsetOfDay(subset.count));
@@ -134,7 +136,7 @@ function drills(context: CommandContext): VerifyOneImage {
   const options = { ...workOptions(context), baseDirs: args.list('base-dir') };
   return async (image) => {
     try {
-      const { restoreDrill } = await import('../../lib/index.js');
+      const { restoreDrill } = await import('../../lib/load.js');
       const result = await restoreDrill(image, options);
       talk.clearProgress();
       if (!args.flag('json') && !args.flag('quiet')) await answer.line(drillLine(result));
@@ -159,7 +161,7 @@ function verifies(context: CommandContext): VerifyOneImage {
 async function verifyOne(context: CommandContext, image: string, options: VerifyOptions): Promise<Outcome> {
   const { args, answer, talk } = context;
   try {
-    const { verify } = await import('../../lib/index.js');
+    const { verify } = await import('../../lib/verify.js');
     const result = await verify(image, options);
     talk.clearProgress();
     const showsText = !args.flag('json') && !(result.intact && args.flag('quiet'));

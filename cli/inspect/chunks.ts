@@ -15,7 +15,7 @@ const ALIGNS = ['left', 'right', 'right', 'right', 'right', 'right', 'right', 'r
 export async function printChunks(context: CommandContext, path: string): Promise<number> {
   const { args, answer, signal } = context;
   const limit = args.integer('limit', 0, Number.MAX_SAFE_INTEGER);
-  const { openImage } = await import('../../lib/index.js');
+  const { openImage } = await import('../../lib/image.js');
   const image = await openImage(path);
   try {
     const items = limited(image.chunks(), limit, signal);

@@ -16,7 +16,7 @@ interface Bucket {
 
 export async function printHistogram(context: CommandContext, path: string): Promise<number> {
   const { args, answer, signal } = context;
-  const { openImage } = await import('../../lib/index.js');
+  const { openImage } = await import('../../lib/image.js');
   const image = await openImage(path);
   try {
     const shares = await chunkShares(image, signal);

@@ -19,7 +19,7 @@ export async function printMap(context: CommandContext, path: string): Promise<n
   const wanted = range === undefined ? undefined : parseRange(range);
   const limit = args.integer('limit', 0, Number.MAX_SAFE_INTEGER);
   const state = args.value('state');
-  const { openImage } = await import('../../lib/index.js');
+  const { openImage } = await import('../../lib/image.js');
   const image = await openImage(path);
   try {
     const passes = (run: MapRange): boolean => state === undefined || run.state === state;

@@ -12,7 +12,7 @@ const HEAD = ['REGION', 'FIRST', 'LAST', 'SIZE', 'DATA PAGES', 'UNIFORM', 'ABSEN
 const ALIGNS = ['left', 'right', 'right', 'right', 'right', 'right', 'right', 'right', 'left'] as const;
 
 export async function printRegions({ args, answer, talk, signal }: CommandContext, image: string): Promise<number> {
-  const { inspect } = await import('../../lib/index.js');
+  const { inspect } = await import('../../lib/inspect.js');
   const report: InspectReport = await inspect(image, { signal, baseDirs: args.list('base-dir') });
   const exitCode = reportExitCode(report);
   if (exitCode !== 0) talk.damage(trustMessage(report));

@@ -37,7 +37,8 @@ function screenOf({ report, memoryFile }: Inspected, exactBytes: boolean): strin
 async function inspectOne(context: CommandContext, path: string): Promise<Inspected> {
   const { args, signal, talk } = context;
   try {
-    const { inspect, inspectMemoryFile } = await import('../../lib/index.js');
+    const { inspect } = await import('../../lib/inspect.js');
+    const { inspectMemoryFile } = await import('../../lib/inspectMemoryFile.js');
     const { format, vmstate, diffBase } = snapshotOptions(context);
     const memoryFile = await inspectMemoryFile(path, { format, vmstate, diffBase, signal });
     if (memoryFile !== undefined) return { path, report: undefined, memoryFile, failure: undefined, exitCode: 0 };

@@ -4,16 +4,15 @@
  */
 import { parentPort } from 'node:worker_threads';
 import { type PlainError, VmsnapError } from '../../native/errors.js';
-import { type CompareJob, runCompareWorker } from './compareWorker.js';
-import { type EstimateJob, runEstimateWorker } from './estimateWorker.js';
-import { type GunzipJob, runGunzipWorker } from './gunzipWorker.js';
+import type { CompareJob } from './compareWorker.js';
+import type { EstimateJob } from './estimateWorker.js';
+import type { GunzipJob } from './gunzipWorker.js';
 import { Aborted } from './mutex.js';
-import { type QemuOpenJob, type QemuRestJob, runQemuOpenWorker, runQemuRestWorker } from './qemuReadWorker.js';
+import type { QemuOpenJob, QemuRestJob } from './qemuReadWorker.js';
 import type { ReadJob } from './readJob.js';
-import { runReadWorker } from './readWorker.js';
-import { runSaveWorker, type SaveJob } from './saveWorker.js';
-import { runStreamReadWorker, type StreamReadJob } from './streamReadWorker.js';
-import { runUnzstdWorker, type UnzstdJob } from './unzstdWorker.js';
+import type { SaveJob } from './saveWorker.js';
+import type { StreamReadJob } from './streamReadWorker.js';
+import type { UnzstdJob } from './unzstdWorker.js';
 
 export type Job =
   | SaveJob
@@ -35,38 +34,39 @@ export type Answer =
 const port = parentPort;
 if (port === null) throw new Error('worker.js runs only as a worker thread');
 
-port.on('message', (job: Job) => {
-  port.postMessage(answerTo(job));
+port.on('message', async (job: Job) => {
+  port.postMessage(await answerTo(job));
 });
 
-function answerTo(job: Job): Answer {
+async function answerTo(job: Job): Promise<Answer> {
   try {
-    return { kind: 'done', result: run(job) };
+    return { kind: 'done', result: await run(job) };
   } catch (error) {
     if (error instanceof Aborted) return { kind: 'aborted' };
     return { kind: 'failed', error: error instanceof VmsnapError ? error.toPlain() : (error as Error) };
   }
 }
 
-function run(job: Job): unknown {
+/** Each kind of job is loaded when the first one comes: a thread rarely sees two kinds. */
+async function run(job: Job): Promise<unknown> {
   switch (job.kind) {
     case 'save':
-      return runSaveWorker(job);
+      return (await import('./saveWorker.js')).runSaveWorker(job);
     case 'read':
-      return runReadWorker(job);
+      return (await import('./readWorker.js')).runReadWorker(job);
     case 'gunzip':
-      return runGunzipWorker(job);
+      return (await import('./gunzipWorker.js')).runGunzipWorker(job);
     case 'unzstd':
-      return runUnzstdWorker(job);
+      return (await import('./unzstdWorker.js')).runUnzstdWorker(job);
     case 'streamRead':
-      return runStreamReadWorker(job);
+      return (await import('./streamReadWorker.js')).runStreamReadWorker(job);
     case 'qemuOpen':
-      return runQemuOpenWorker(job);
+      return (await import('./qemuReadWorker.js')).runQemuOpenWorker(job);
     case 'qemuRest':
-      return runQemuRestWorker(job);
+      return (await import('./qemuReadWorker.js')).runQemuRestWorker(job);
     case 'compare':
-      return runCompareWorker(job);
+      return (await import('./compareWorker.js')).runCompareWorker(job);
     case 'estimate':
-      return runEstimateWorker(job);
+      return (await import('./estimateWorker.js')).runEstimateWorker(job);
   }
 }

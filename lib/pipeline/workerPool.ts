@@ -2,12 +2,15 @@
  * Worker threads, kept for the next operation of the same process: starting one costs 30 ms, more than a small save.
  * Idle workers do not keep the process alive.
  */
+import { extname } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { type PlainError, reviveError } from '../../native/errors.js';
 import { abort, type SharedControl } from './control.js';
 import { Aborted } from './mutex.js';
 import type { Answer, Job } from './worker.js';
 
+/** Beside this file: worker.js as compiled, worker.cjs in the bundle. */
+const WORKER_FILE = `./worker${extname(import.meta.url)}`;
 const IDLE_MAX = 64;
 const idle: Worker[] = [];
 
@@ -46,9 +49,18 @@ async function runJob(job: Job): Promise<unknown> {
   throw answer.error instanceof Error ? answer.error : reviveError(answer.error as PlainError);
 }
 
+/** Starts workers until so many are idle; they do not keep the process alive. */
+export function startIdleWorkers(count: number): void {
+  while (idle.length < Math.min(count, IDLE_MAX)) {
+    const worker = startWorker();
+    worker.unref();
+    idle.push(worker);
+  }
+}
+
 function startWorker(): Worker {
   // A worker closes descriptors that were opened elsewhere, which Node would warn about.
-  const worker = new Worker(new URL('./worker.js', import.meta.url), { trackUnmanagedFds: false });
+  const worker = new Worker(new URL(WORKER_FILE, import.meta.url), { trackUnmanagedFds: false });
   // One that dies while idle must not be handed out again: it would never answer.
   worker.once('exit', () => {
     const at = idle.indexOf(worker);

@@ -12,6 +12,8 @@ export interface CliResult {
 }
 
 export interface CliOptions {
+  /** Which entry; {@link MAIN} if nothing is said. */
+  readonly program?: string;
   readonly cwd?: string;
   readonly env?: Readonly<Record<string, string>>;
   readonly input?: Buffer;
@@ -30,7 +32,7 @@ function cleanEnvironment(extra: Readonly<Record<string, string>> = {}): NodeJS.
 }
 
 export async function runCli(args: readonly string[], options: CliOptions = {}): Promise<CliResult> {
-  const [command, ...words] = [...(options.wrapper ?? []), process.execPath, MAIN, ...args];
+  const [command, ...words] = [...(options.wrapper ?? []), process.execPath, options.program ?? MAIN, ...args];
   const child = spawn(command!, words, {
     cwd: options.cwd,
     env: cleanEnvironment(options.env),

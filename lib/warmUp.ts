@@ -1,0 +1,21 @@
+/**
+ * Starts worker threads before it is known what they will do. Their start takes as long as reading the rest of the library and
+ * opening the files, and can go on beside it on another core.
+ */
+import { statSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { startIdleWorkers } from './pipeline/workerPool.js';
+
+/** A file of fewer bytes for each thread is not worth more threads. */
+const BYTES_PER_THREAD = 2 ** 22;
+
+/**
+ * For a save or a load that follows at once, of the file at `path`. Does nothing if that is no file; finds no fault with anything.
+ * @param threads how many the save or load will use; undefined: as many as there are processors, where fewer may be used.
+ */
+export function warmUp(path: string | undefined, threads: number | undefined): void {
+  const stats = path === undefined ? undefined : statSync(path, { throwIfNoEntry: false });
+  if (stats?.isFile() !== true) return;
+  const most = Math.min(threads ?? availableParallelism(), availableParallelism());
+  startIdleWorkers(Math.min(most, Math.ceil(stats.size / BYTES_PER_THREAD)));
+}

@@ -7,6 +7,7 @@ import { type PlainError, VmsnapError } from '../../native/errors.js';
 import { type CompareJob, runCompareWorker } from './compareWorker.js';
 import { type EstimateJob, runEstimateWorker } from './estimateWorker.js';
 import { type GunzipJob, runGunzipWorker } from './gunzipWorker.js';
+import { type AcceptJob, runAcceptWorker, runSpoolWorker, type SpoolJob } from './machineStreamWorker.js';
 import { Aborted } from './mutex.js';
 import { type QemuOpenJob, type QemuRestJob, runQemuOpenWorker, runQemuRestWorker } from './qemuReadWorker.js';
 import type { ReadJob } from './readJob.js';
@@ -24,7 +25,9 @@ export type Job =
   | CompareJob
   | EstimateJob
   | QemuOpenJob
-  | QemuRestJob;
+  | QemuRestJob
+  | AcceptJob
+  | SpoolJob;
 
 export type Answer =
   | { readonly kind: 'done'; readonly result: unknown }
@@ -64,6 +67,10 @@ function run(job: Job): unknown {
       return runQemuOpenWorker(job);
     case 'qemuRest':
       return runQemuRestWorker(job);
+    case 'accept':
+      return runAcceptWorker(job);
+    case 'spool':
+      return runSpoolWorker(job);
     case 'compare':
       return runCompareWorker(job);
     case 'estimate':

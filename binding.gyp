@@ -74,6 +74,7 @@
         'native/file/lease.cc',
         'native/file/page_cache.cc',
         'native/file/stream.cc',
+        'native/file/unix_socket.cc',
         'native/file/zero_range.cc',
         'native/qemu/byte_input.cc',
         'native/qemu/page_table.cc',

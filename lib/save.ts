@@ -90,6 +90,8 @@ import {
 import type { Job } from './pipeline/worker.js';
 import { runJobs } from './pipeline/workerPool.js';
 import { reportProgress } from './progress.js';
+import { type LiveAddress, liveAddress } from './qemu/liveAddress.js';
+import { LiveMachine } from './qemu/liveMachine.js';
 import { describeLink } from './readJobs.js';
 import { type OpenedSource, openSource } from './source.js';
 import { settingsFor, withMachine } from './sourceSettings.js';
@@ -102,11 +104,52 @@ const AHEAD_SEGMENTS = 2;
 
 /**
  * Saves memory into an image.
- * @param source a memory file, a block device, `-` for standard input; undefined if every region names its file.
+ * @param source a memory file, a block device, `-` for standard input, `qemu:SOCKET` or `libvirt:DOMAIN`; undefined if every region names its file.
  * @param image the image file, or `-` for standard output.
  * @throws VmsnapError; the image's name is then as it was before.
  */
 export async function save(source: string | undefined, image: string, options: SaveOptions = {}): Promise<SaveResult> {
+  const address = liveAddress(source);
+  if (address !== undefined) return await saveMachine(address, source!, image, options);
+  if (options.machine !== undefined) throw usage('the source is no running machine (qemu:SOCKET, libvirt:DOMAIN)');
+  return await saveSource(source, image, options, undefined);
+}
+
+/** The machine goes on whatever becomes of the save. */
+async function saveMachine(
+  address: LiveAddress,
+  source: string,
+  image: string,
+  options: SaveOptions,
+): Promise<SaveResult> {
+  requireNoLayout(source, options);
+  options.signal?.throwIfAborted();
+  const machine = await LiveMachine.find(address, image, options);
+  try {
+    // Nobody writes a machine that is stopped.
+    const stopped = { ...options, signal: machine.signal, frozen: true };
+    const result = await saveSource(source, image, stopped, machine);
+    return { ...result, machine: await machine.finish() };
+  } catch (error) {
+    throw await machine.abandon(await machine.cause(error));
+  } finally {
+    machine.close();
+  }
+}
+
+/** A machine says itself what its memory is. */
+function requireNoLayout(source: string, { regions, layout, format, stream }: SaveOptions): void {
+  const named = { region: regions, layout, format: format === 'auto' ? undefined : format, stream };
+  const option = Object.entries(named).find(([, value]) => value !== undefined)?.[0];
+  if (option !== undefined) throw usage(`${source} tells its memory itself: --${option} is for files`);
+}
+
+async function saveSource(
+  source: string | undefined,
+  image: string,
+  options: SaveOptions,
+  machine: LiveMachine | undefined,
+): Promise<SaveResult> {
   options.signal?.throwIfAborted();
   // From now on: what follows may wait for other files first.
   const heldDevice = options.dsa?.device?.use();
@@ -118,12 +161,17 @@ export async function save(source: string | undefined, image: string, options: S
   try {
     if (options.base !== undefined) base = await openBaseChain(options.base, options);
     const asked = checkSaveOptions(options, base[0]?.input.head.start);
-    opened = await openSource(source, options, asked.pageSize, base[0] && imageRegions(base[0]));
+    if (machine !== undefined) {
+      // All that may be wrong before the machine is stopped.
+      attachments = openAttachments(options.attachments ?? []);
+      if (image !== '-') file = openImageFile(image, options);
+    }
+    opened = await (machine?.open() ?? openSource(source, options, asked.pageSize, base[0] && imageRegions(base[0])));
     const settings = settingsFor(opened, asked, options, base[0]?.input.head.start);
-    if (base[0] !== undefined) requireNoStream(opened);
+    if (base[0] !== undefined && machine === undefined) requireNoStream(opened);
     if (base[0] !== undefined) requireFitting(base[0], source ?? image, settings, opened);
     detector = chooseDetector(settings.detector, options.dsa, opened.description);
-    attachments = openAttachments(options.attachments ?? []);
+    if (machine === undefined) attachments = openAttachments(options.attachments ?? []);
     const parts = memoryAttachments(opened.attachments, options.attachments ?? []);
     if (image !== '-') {
       requireOtherFile(opened.guarded, 'source', image);
@@ -133,12 +181,13 @@ export async function save(source: string | undefined, image: string, options: S
         'base',
         image,
       );
-      file = ReplacementFile.open(image, { what: 'image', force: options.force ?? false });
+      file ??= openImageFile(image, options);
     }
     const { mayHaveAbsent } = opened;
-    const mayOverride = file !== undefined && opened.description.kind === 'qemu-stream';
+    // Of a machine that stands still each page comes once, in order: what a difference takes for granted.
+    const mayOverride = file !== undefined && opened.description.kind === 'qemu-stream' && base.length === 0;
     const all = [...parts, ...attachments];
-    const inputs = { source: opened, base, attachments: all, file, detector, mayHaveAbsent, mayOverride };
+    const inputs = { source: opened, base, attachments: all, file, detector, mayHaveAbsent, mayOverride, machine };
     return await new Save(image, withMachine(options, opened.machine), settings, inputs).run();
   } catch (error) {
     throw abortReason((await opened?.unwrapping?.cause(error)) ?? error, options.signal);
@@ -150,6 +199,10 @@ export async function save(source: string | undefined, image: string, options: S
     opened?.close();
     closeImages(base);
   }
+}
+
+function openImageFile(image: string, { force = false }: SaveOptions): ReplacementFile {
+  return ReplacementFile.open(image, { what: 'image', force });
 }
 
 /** The base and the images below it, held open until the save is done: no rename can put another in its place. */
@@ -236,6 +289,8 @@ export interface SaveInputs {
   readonly mayHaveAbsent?: boolean | undefined;
   /** Segments of the source may come in any order and repeatedly; its regions all have a size. */
   readonly mayOverride?: boolean | undefined;
+  /** Stopped, and waiting for its memory to have been read. */
+  readonly machine?: Pick<LiveMachine, 'memoryRead'> | undefined;
   /** What is known of the memory already, where it comes from an image. */
   readonly known?: { readonly mayHaveChanged: boolean; readonly digest: string; readonly path: string } | undefined;
 }
@@ -293,7 +348,8 @@ export class Save {
   }
 
   async run(): Promise<SaveResult> {
-    if (this.#file !== undefined) await this.#requireRoom();
+    // To look at a sample would make the pause longer.
+    if (this.#file !== undefined && this.#inputs.machine === undefined) await this.#requireRoom();
     const head = this.#encodeHead();
     const output: OutputDescription = {
       fd: this.#file?.fd ?? STDOUT_FD,
@@ -319,6 +375,7 @@ export class Save {
       line.write(head, 0);
       const results = await this.#runWorkers(shared);
       const mayHaveChanged = guard.finish() || (this.#inputs.known?.mayHaveChanged ?? false);
+      await this.#inputs.machine?.memoryRead();
       const dsa = this.#dsaRun(results, mayHaveChanged);
       const end = await this.#finish(line, head, results, mayHaveChanged);
       endReports();
@@ -545,6 +602,7 @@ export class Save {
       sourceMayHaveChanged: manifest.source.mayHaveChanged,
       attachments: manifest.attachments.length,
       base: this.#baseResult(),
+      machine: undefined,
       run: {
         detector: this.#detector.name,
         detectorReason: this.#detector.reason,

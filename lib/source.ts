@@ -481,7 +481,7 @@ function notFromPipe(what: string, { title }: ForeignFormat, path = what): Vmsna
 }
 
 /** Memory file systems are their own page cache: there is nothing to keep clean. */
-function hasPageCache({ fd }: { readonly fd: number }): boolean {
+export function hasPageCache({ fd }: { readonly fd: number }): boolean {
   const type = native.fileSystemType(fd);
   return type !== TMPFS_MAGIC && type !== HUGETLBFS_MAGIC;
 }

@@ -121,8 +121,46 @@ export interface SaveOptions extends CommonOptions, BaseDirOptions, SourceOption
   readonly base?: string | undefined;
   /** Stands in the image as its time of creation, to the second; default: SOURCE_DATE_EPOCH, else the clock. */
   readonly createdAt?: Date | undefined;
+  readonly machine?: MachineOptions | undefined;
   /** Asked once the image is whole and before it gets its name: if it rejects, the save fails and leaves nothing. */
   readonly confirm?: (() => Promise<void>) | undefined;
+}
+
+/** For sources that are running machines: `qemu:SOCKET` and `libvirt:DOMAIN`. */
+export interface MachineOptions {
+  /** What becomes of the machine; default: what it was, but that one found paused cannot be migrated again before it has run. */
+  readonly after?: 'resume' | 'pause' | 'quit' | undefined;
+  /** A shell command that runs while the machine is stopped, before its memory is read: if it fails, so does the save. */
+  readonly whilePaused?: string | undefined;
+  /** The guest agent holds the guest's file systems still meanwhile. */
+  readonly quiesce?: boolean | undefined;
+  /** The guest agent's socket; libvirt knows it. */
+  readonly agent?: string | undefined;
+  /** A longer pause ends the save (TIMEOUT), and the machine goes on; default: no limit. */
+  readonly maxPauseSeconds?: number | undefined;
+  /** How long QEMU may take for an answer; default 60. */
+  readonly answerSeconds?: number | undefined;
+  /** How long a lost connection is tried again; default 10. */
+  readonly reconnectSeconds?: number | undefined;
+}
+
+/** What a save did with a running machine. */
+export interface MachineRun {
+  readonly qemuVersion: string;
+  readonly machineType: string;
+  /** QEMU's word for its state before: "running", "paused", ... */
+  readonly found: string;
+  readonly left: 'running' | 'paused' | 'ended';
+  /** From the first word of stopping it until it ran again; undefined: it did not run before, or does not after. */
+  readonly pauseSeconds: number | undefined;
+  /** Whether the memory was read from its files, or came in the migration stream. */
+  readonly memory: 'files' | 'stream';
+  /** Why it came in the stream. */
+  readonly memoryReason: string | undefined;
+  /** What the guest agent held still. */
+  readonly frozenFileSystems: number | undefined;
+  /** Block nodes that the machine may write; the image says what their files were. */
+  readonly disks: number;
 }
 
 /** For the detectors `dsa` and `dsa-emulated`, and for `auto` where it takes a device. */
@@ -205,6 +243,8 @@ export interface SaveResult {
   readonly attachments: number;
   /** Of a differential image: what it needs, and how many images that is in all. */
   readonly base: { readonly path: string; readonly identity: string; readonly chainLength: number } | undefined;
+  /** Of a running machine. */
+  readonly machine: MachineRun | undefined;
   /** Facts of this run; never part of the image. */
   readonly run: {
     /** `dsa-emulated` is said wherever a device in software was used. */

@@ -681,6 +681,13 @@ export interface NativeBinding {
   /** A pipe of `capacityBytes` if the system allows it. @returns [read end, write end] or a negative errno. */
   pipe(capacityBytes: number): [number, number] | number;
 
+  /** Makes a unix socket at a path and listens for one connection. @returns its descriptor or a negative errno. */
+  listenUnix(path: string): number;
+  /** Waits for a connection, stoppable like {@link readStream}. @returns its descriptor or a negative errno. */
+  acceptUnix(fd: number, abort: Int32Array, abortIndex: number): number;
+  /** The process id at the other end of a unix socket, or a negative errno. */
+  peerProcess(fd: number): number;
+
   /** flock(LOCK_EX | LOCK_NB). @returns 0, -EWOULDBLOCK if another holds it, or a negative errno. */
   tryLock(fd: number): number;
   /** Takes a read lease (F_SETLEASE F_RDLCK): -EAGAIN if someone has the file open for writing. Breaks raise SIGURG, which is ignored. */

@@ -6,6 +6,8 @@ import type {
   DsaOptions,
   DsaRun,
   LayoutName,
+  MachineOptions,
+  MachineRun,
   RegionOption,
   SaveOptions,
   SaveResult,
@@ -33,6 +35,7 @@ const DETECTORS = ['auto', 'dsa', 'dsa-emulated', 'avx2', 'neon', 'scalar'];
 const LAYOUTS = ['flat', 'pc-q35', 'pc-i440fx', 'firecracker-x86'];
 export const LEVEL_MIN = -100;
 export const LEVEL_MAX = 22;
+const AFTER = ['resume', 'pause', 'quit'];
 const DSA_COUNT_MAX = 65_536;
 
 export const saveCommand: CommandSpec = {
@@ -53,6 +56,11 @@ export const saveCommand: CommandSpec = {
     { name: 'uuid', kind: 'value', text: "UUID; the machine's uuid" },
     { name: 'label', kind: 'list', text: 'KEY=VALUE; repeatable' },
     { name: 'attach', kind: 'list', text: 'NAME=FILE; a file to keep in the image, repeatable' },
+    { name: 'after', kind: 'value', text: 'resume, pause or quit; default as found', choices: AFTER },
+    { name: 'while-paused', kind: 'value', text: 'COMMAND; run while the machine is stopped' },
+    { name: 'max-pause', kind: 'value', text: 'DURATION; give up and resume after it, as 10s' },
+    { name: 'quiesce', kind: 'flag', text: "the guest agent holds the guest's file systems still" },
+    { name: 'agent', kind: 'value', text: "SOCKET; the guest agent's, for --quiesce" },
     { name: 'frozen', kind: 'flag', text: 'the VM is paused: nobody writes SOURCE' },
     { name: 'force', kind: 'flag', text: 'replace IMAGE if it is there' },
     { name: 'segment-size', kind: 'value', text: 'SIZE; unit of work, 1M to 64M; default 4M' },
@@ -87,7 +95,8 @@ async function runSave(context: CommandContext): Promise<number> {
   const { args, answer } = context;
   const regions = args.list('region').map(parseRegion);
   const { source, image } = files(context, regions);
-  const options = saveOptions(context, regions);
+  const { parseDuration } = await import('../../lib/duration.js');
+  const options = saveOptions(context, regions, parseDuration);
   // Before the rest of the library is loaded.
   const { warmUp } = await import('../../lib/warmUp.js');
   warmUp(source, options.threads);
@@ -113,7 +122,11 @@ function files({ args }: CommandContext, regions: readonly RegionOption[]): { so
   return { source: source!, image: image! };
 }
 
-function saveOptions(context: CommandContext, regions: readonly RegionOption[]): SaveOptions {
+function saveOptions(
+  context: CommandContext,
+  regions: readonly RegionOption[],
+  parseDuration: (text: string, option: string) => number,
+): SaveOptions {
   const { args } = context;
   return {
     ...workOptions(context),
@@ -139,7 +152,25 @@ function saveOptions(context: CommandContext, regions: readonly RegionOption[]):
     baseDirs: args.list('base-dir'),
     frozen: args.flag('frozen'),
     force: args.flag('force'),
+    machine: machineOptions(context, parseDuration),
   };
+}
+
+/** Undefined if none is given: the library refuses them for files. */
+function machineOptions(
+  { args }: CommandContext,
+  parseDuration: (text: string, option: string) => number,
+): MachineOptions | undefined {
+  const maxPause = args.value('max-pause');
+  const options = {
+    // The words were checked against the list above.
+    after: args.value('after') as MachineOptions['after'],
+    whilePaused: args.value('while-paused'),
+    quiesce: args.flag('quiesce') || undefined,
+    agent: args.value('agent'),
+    maxPauseSeconds: maxPause === undefined ? undefined : parseDuration(maxPause, '--max-pause'),
+  };
+  return Object.values(options).some((value) => value !== undefined) ? options : undefined;
 }
 
 /** Undefined if none is given: the library refuses them for detectors of the CPU. */
@@ -171,7 +202,28 @@ function saveSummary(result: SaveResult): string[] {
     `pages: ${formatShare(pages.data, total)} data, ${formatShare(pages.uniform, total)} uniform, ` +
       `${formatShare(pages.zero, total)} zero${absent}${same}; ${codecText}, ${run.detector}, ${threads}`,
   ];
-  return run.dsa === undefined ? lines : [...lines, dsaSummary(run.dsa)];
+  if (run.dsa !== undefined) lines.push(dsaSummary(run.dsa));
+  if (result.machine !== undefined) lines.push(machineSummary(result.machine));
+  return lines;
+}
+
+function machineSummary(machine: MachineRun): string {
+  const { qemuVersion, machineType, found, left, pauseSeconds, memory, memoryReason, frozenFileSystems } = machine;
+  const pause = pauseSeconds === undefined ? '' : `, paused for ${formatDuration(pauseSeconds)}`;
+  const way = memory === 'files' ? 'memory read from its file' : `memory through QEMU (${memoryReason})`;
+  const frozen = frozenFileSystems === undefined ? '' : `; ${frozenFileSystems} file systems held still`;
+  return `machine: ${machineType}, QEMU ${qemuVersion}, found ${found}, left ${left}${pause}; ${way}${frozen}`;
+}
+
+function machineJson(machine: MachineRun | undefined): object | null {
+  if (machine === undefined) return null;
+  const { pauseSeconds, memoryReason, frozenFileSystems } = machine;
+  return {
+    ...machine,
+    pauseSeconds: pauseSeconds ?? null,
+    memoryReason: memoryReason ?? null,
+    frozenFileSystems: frozenFileSystems ?? null,
+  };
 }
 
 function dsaSummary({ queues, pagesZero, pagesCheckedByCpu, emulated }: DsaRun): string {
@@ -205,6 +257,7 @@ function saveJson(result: SaveResult): object {
     sourceMayHaveChanged: result.sourceMayHaveChanged,
     attachments: result.attachments,
     base: baseJson(result),
+    machine: machineJson(result.machine),
     run: {
       detector: run.detector,
       detectorReason: run.detectorReason,

@@ -45,6 +45,21 @@ const STEP_BYTES = 2 ** 30;
 
 /** `offset`: where in the file the stream begins; what is before it is not looked at. */
 export function openQemuStream(file: QemuFile, offset = 0): MemoryFile {
+  return withIndex(file, offset, (indexed) => describe(file, indexed));
+}
+
+type IndexResult = ReturnType<QemuIndex['result']>;
+
+/** What one pass over a stream has found. */
+export interface IndexedStream {
+  readonly head: QemuHead;
+  readonly result: IndexResult;
+  /** Where each page lies; who gets it closes it. */
+  readonly table: SpillFile;
+}
+
+/** The page table is closed if `describe` throws. */
+export function withIndex<T>(file: QemuFile, offset: number, describe: (indexed: IndexedStream) => T): T {
   const table = createSpillFile();
   try {
     const index = new native.QemuIndex(file.fd, offset, file.sizeBytes, table.fd);
@@ -54,16 +69,14 @@ export function openQemuStream(file: QemuFile, offset = 0): MemoryFile {
       next = index.step(STEP_BYTES, NO_ABORT, 0);
       if (next === QEMU_FAULT) throw faultError(index.fault(), file.path, table.path);
     }
-    return describe(file, head, index.result(), table);
+    return describe({ head, result: index.result(), table });
   } catch (error) {
     closeSync(table.fd);
     throw error;
   }
 }
 
-type IndexResult = ReturnType<QemuIndex['result']>;
-
-function describe(file: QemuFile, head: QemuHead, result: IndexResult, table: SpillFile): MemoryFile {
+function describe(file: QemuFile, { head, result, table }: IndexedStream): MemoryFile {
   const { path } = file;
   const pageCounts = countPages(head, result);
   if (!head.mappedRam) requirePages(file, head, result, pageCounts);
@@ -89,14 +102,14 @@ function describe(file: QemuFile, head: QemuHead, result: IndexResult, table: Sp
   };
 }
 
-function attachmentsOf({ fd, path, sizeBytes }: QemuFile, head: QemuHead, end: number): MemoryAttachment[] {
+export function attachmentsOf({ fd, path, sizeBytes }: QemuFile, head: QemuHead, end: number): MemoryAttachment[] {
   return [
     { name: QEMU_HEAD, bytes: head.bytes },
     { name: QEMU_TAIL, fd, path, offset: end, sizeBytes: sizeBytes - end },
   ];
 }
 
-function streamPages({ fd }: QemuFile, head: QemuHead, regions: readonly BlockRegion[], table: SpillFile) {
+export function streamPages({ fd }: QemuFile, head: QemuHead, regions: readonly BlockRegion[], table: SpillFile) {
   const firstPages: number[] = [];
   let page = 0;
   for (const { usedBytes } of head.blocks) {
@@ -161,7 +174,7 @@ function requirePages({ path }: QemuFile, head: QemuHead, { end }: IndexResult, 
 }
 
 /** Whether the stream was told to leave out a block: nothing else leaves all of its pages out. */
-function isLeftOutBlock(head: QemuHead, { pages }: IndexResult, block: number): boolean {
+export function isLeftOutBlock(head: QemuHead, { pages }: IndexResult, block: number): boolean {
   const { bitmapOffset, pagesOffset } = head.blocks[block]!;
   if (head.mappedRam) return bitmapOffset === 0 && pagesOffset === 0;
   return head.ignoreShared && pages[block]!.data + pages[block]!.zero === 0;
@@ -169,7 +182,8 @@ function isLeftOutBlock(head: QemuHead, { pages }: IndexResult, block: number): 
 
 export function headFacts(head: QemuHead): MemoryFact[] {
   const facts: MemoryFact[] = [];
-  const { name, uuid } = machineText(head);
+  const { uuid } = machineText(head);
+  const name = machineTypeOf(head);
   if (name !== undefined) facts.push({ key: 'machineType', label: 'machine type', value: name });
   if (uuid !== undefined) facts.push({ key: 'machineUuid', label: 'machine uuid', value: uuid });
   facts.push({ key: 'ramBlocks', label: 'RAM blocks', value: head.blocks.length });
@@ -182,11 +196,15 @@ export function machineOf(head: QemuHead): MemoryFile['machine'] {
   return { name: undefined, uuid: machineText(head).uuid };
 }
 
-function machineText(head: QemuHead): { name: string | undefined; uuid: string | undefined } {
+export function machineTypeOf(head: QemuHead): string | undefined {
   const type = Buffer.from(head.machine).toString();
+  return /^[\x20-\x7e]+$/.test(type) ? type : undefined;
+}
+
+function machineText(head: QemuHead): { uuid: string | undefined } {
   const hex = Buffer.from(head.uuid).toString('hex');
   const uuid = hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
-  return { name: /^[\x20-\x7e]+$/.test(type) ? type : undefined, uuid: uuid === '' ? undefined : uuid };
+  return { uuid: uuid === '' ? undefined : uuid };
 }
 
 function countFacts(

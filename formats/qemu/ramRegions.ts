@@ -22,6 +22,11 @@ export interface BlockRegion extends RegionManifest {
 /** What follows the name of the second part of a block that is split. */
 export const ABOVE_4G = '-above-4g';
 
+/** The name of the block that a region is a stretch of. */
+export function blockNameOf({ name, blockOffset }: { readonly name: string; readonly blockOffset: number }): string {
+  return blockOffset > 0 ? name.slice(0, -ABOVE_4G.length) : name;
+}
+
 const VIRT_RAM_START = 2 ** 30;
 
 /** `isLeftOut`: blocks of which the stream has no pages because it was told to leave them out. */

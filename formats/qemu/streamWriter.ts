@@ -5,7 +5,7 @@
  * pages too (the receiving machine may have put something there, such as its ROMs), the end of the section, and the tail.
  */
 import { VmsnapError } from '../../native/errors.js';
-import { ABOVE_4G } from './ramRegions.js';
+import { blockNameOf } from './ramRegions.js';
 import { QEMU_PAGE_BYTES } from './streamPages.js';
 
 const FLAG_ZERO = 0x02;
@@ -46,7 +46,7 @@ export class QemuStreamWriter {
   /** Whole pages of a region, in any order of regions and offsets. */
   pages(region: { readonly name: string; readonly blockOffset: number }, offset: number, bytes: Uint8Array): void {
     const pages = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    const block = region.blockOffset > 0 ? region.name.slice(0, -ABOVE_4G.length) : region.name;
+    const block = blockNameOf(region);
     for (let at = 0; at < pages.length; at += QEMU_PAGE_BYTES) {
       const isZero = pages.compare(ZERO_PAGE, 0, QEMU_PAGE_BYTES, at, at + QEMU_PAGE_BYTES) === 0;
       this.#word(region.blockOffset + offset + at, isZero ? FLAG_ZERO : FLAG_PAGE, block);

@@ -6,9 +6,9 @@ import { closeSync } from 'node:fs';
 import { basename } from 'node:path';
 import { native } from '../../native/binding.js';
 import { errnoError, VmsnapError } from '../../native/errors.js';
+import { endFault, lastWords, type ProgramEnd, startProgram } from '../processGroup.js';
 import { save } from '../save.js';
 import type { SaveOptions, SaveResult } from '../types.js';
-import { endFault, lastWords, type ProgramEnd, startProgram } from './processGroup.js';
 
 const PIPE_BYTES = 1024 * 1024;
 

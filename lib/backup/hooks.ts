@@ -1,7 +1,7 @@
 /** Hooks: programs of the user before a job, after it, and when it fails. They learn what there is to know from their environment. */
 import { VmsnapError } from '../../native/errors.js';
+import { endFault, lastWords, startProgram } from '../processGroup.js';
 import type { BackupHooks, BackupJob } from './config/backupConfig.js';
-import { endFault, lastWords, startProgram } from './processGroup.js';
 
 export type HookName = Exclude<keyof BackupHooks, 'timeoutSeconds'>;
 

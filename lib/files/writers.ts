@@ -28,8 +28,8 @@ function hasOpenForWriting(pid: number, file: Stats): boolean {
   return false;
 }
 
-/** A line of maps: `start-end rw-s offset major:minor inode path`. */
-function hasMappedForWriting(pid: number, file: Stats): boolean {
+/** Whether a process has a file mapped, shared and writable. A line of maps: `start-end rw-s offset major:minor inode path`. */
+export function hasMappedForWriting(pid: number, file: Stats): boolean {
   const maps = safely(() => readFileSync(`/proc/${pid}/maps`, 'latin1')) ?? '';
   for (const line of maps.split('\n')) {
     const [, permissions, , , inode] = line.split(/\s+/, 5);

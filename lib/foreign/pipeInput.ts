@@ -57,23 +57,27 @@ export class PipeInput {
     return this.#start;
   }
 
-  /** Runs a job on a worker thread: the pipe may have nothing for long, and the main thread must not wait. */
-  async run<T>(job: (control: SharedControl) => Job): Promise<T> {
-    const control = createControl(1);
-    const unlink = linkSignal(this.#signal, control);
-    try {
-      const [result] = await runJobs<T>([job(control)], control);
-      return result!;
-    } catch (error) {
-      throw abortReason(error, this.#signal);
-    } finally {
-      unlink();
-    }
+  run<T>(job: (control: SharedControl) => Job): Promise<T> {
+    return runWaiting(job, this.#signal);
   }
 
   /** Reads as much as it takes to tell what it is, and no more: a slow pipe may not give any more for long. */
   async readStart(): Promise<Buffer> {
     const start = await this.need(FIRST_BYTES);
     return isUndecided(start) ? await this.need(START_BYTES) : start;
+  }
+}
+
+/** Runs a job on a worker thread: a pipe may have nothing for long, and the main thread must not wait. */
+export async function runWaiting<T>(job: (control: SharedControl) => Job, signal: AbortSignal | undefined): Promise<T> {
+  const control = createControl(1);
+  const unlink = linkSignal(signal, control);
+  try {
+    const [result] = await runJobs<T>([job(control)], control);
+    return result!;
+  } catch (error) {
+    throw abortReason(error, signal);
+  } finally {
+    unlink();
   }
 }

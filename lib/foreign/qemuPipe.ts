@@ -1,14 +1,19 @@
 /** A migration stream that comes through a pipe or a socket: its regions are known from its head, its end is stored as it comes. */
 import { corruptStream } from '../../formats/qemu/fault.js';
-import { machineOf, QEMU_HEAD, QEMU_TAIL } from '../../formats/qemu/openStream.js';
-import { blockRegions } from '../../formats/qemu/ramRegions.js';
+import { machineOf, machineTypeOf, QEMU_HEAD, QEMU_TAIL } from '../../formats/qemu/openStream.js';
+import { type BlockRegion, blockRegions } from '../../formats/qemu/ramRegions.js';
 import { QEMU_PAGE_BYTES } from '../../formats/qemu/streamPages.js';
 import { endsLikeStream } from '../../formats/qemu/streamTail.js';
 import { native } from '../../native/binding.js';
 import type { QemuOpened } from '../pipeline/qemuReadWorker.js';
 import type { PipeInput, PipeSource } from './pipeInput.js';
 
-export async function openQemuPipe(input: PipeInput): Promise<PipeSource> {
+export interface QemuPipeSource extends PipeSource {
+  readonly machineType: string | undefined;
+  readonly blockRegions: readonly BlockRegion[];
+}
+
+export async function openQemuPipe(input: PipeInput): Promise<QemuPipeSource> {
   const { fd, path, start } = input;
   const opened = await input.run<QemuOpened>((control) => ({ kind: 'qemuOpen', control, fd, path, start }));
   const { reader, head } = opened;
@@ -19,6 +24,8 @@ export async function openQemuPipe(input: PipeInput): Promise<PipeSource> {
       format: 'qemu-stream',
       version: '3',
       machine: machineOf(head),
+      machineType: machineTypeOf(head),
+      blockRegions: regions,
       pageSize: QEMU_PAGE_BYTES,
       // Whether it leaves out pages is known at its end.
       mayHaveAbsent: true,

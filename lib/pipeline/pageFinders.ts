@@ -3,6 +3,7 @@ import { AVML_PAGES, AvmlFinder, type AvmlPages } from '../../formats/avml/avmlP
 import { FirecrackerDiffFinder, type FirecrackerDiffPages } from '../../formats/firecracker/diffFinder.js';
 import { KDUMP_PAGES, KdumpFinder, type KdumpPages } from '../../formats/kdump/kdumpPages.js';
 import type { PageFinder, PageSource } from '../../formats/memoryFile.js';
+import { MachineStreamFinder, type MachineStreamPages } from '../../formats/qemu/machineStream.js';
 import { MappedRamFinder, type MappedRamPages } from '../../formats/qemu/mappedRamPages.js';
 import { QemuStreamFinder, type QemuStreamPages } from '../../formats/qemu/streamPages.js';
 import { RANGE_PAGES, RangeFinder, type RangePages } from '../../formats/ranges/rangePages.js';
@@ -13,6 +14,7 @@ const MAKERS: Readonly<Record<string, (pages: PageSource) => PageFinder>> = {
   [KDUMP_PAGES]: (pages) => new KdumpFinder(pages as KdumpPages),
   'firecracker-diff': (pages) => new FirecrackerDiffFinder(pages as FirecrackerDiffPages),
   'qemu-stream': (pages) => new QemuStreamFinder(pages as QemuStreamPages),
+  'qemu-machine': (pages) => new MachineStreamFinder(pages as MachineStreamPages),
   'qemu-mapped-ram': (pages) => new MappedRamFinder(pages as MappedRamPages),
 };
 

@@ -7,6 +7,7 @@ import { type PlainError, VmsnapError } from '../../native/errors.js';
 import type { CompareJob } from './compareWorker.js';
 import type { EstimateJob } from './estimateWorker.js';
 import type { GunzipJob } from './gunzipWorker.js';
+import type { AcceptJob, SpoolJob } from './machineStreamWorker.js';
 import { Aborted } from './mutex.js';
 import type { QemuOpenJob, QemuRestJob } from './qemuReadWorker.js';
 import type { ReadJob } from './readJob.js';
@@ -23,7 +24,9 @@ export type Job =
   | CompareJob
   | EstimateJob
   | QemuOpenJob
-  | QemuRestJob;
+  | QemuRestJob
+  | AcceptJob
+  | SpoolJob;
 
 export type Answer =
   | { readonly kind: 'done'; readonly result: unknown }
@@ -64,6 +67,10 @@ async function run(job: Job): Promise<unknown> {
       return (await import('./qemuReadWorker.js')).runQemuOpenWorker(job);
     case 'qemuRest':
       return (await import('./qemuReadWorker.js')).runQemuRestWorker(job);
+    case 'accept':
+      return (await import('./machineStreamWorker.js')).runAcceptWorker(job);
+    case 'spool':
+      return (await import('./machineStreamWorker.js')).runSpoolWorker(job);
     case 'compare':
       return (await import('./compareWorker.js')).runCompareWorker(job);
     case 'estimate':

@@ -36,6 +36,9 @@ class Arguments {
   std::span<int32_t> ints(size_t index, const char* name, uint64_t least = 0);
   std::span<double> doubles(size_t index, const char* name, uint64_t least = 0);
 
+  /// One element of an Int32Array, given as the array and an index; nullptr where the arguments are wrong.
+  const int32_t* word(size_t array_index, const char* array_name, size_t index_index, const char* index_name);
+
   // The same for the property `name` of an object argument.
   Napi::Value property(size_t object_index, const char* object_name, const char* name);
   std::span<uint8_t> bytes_of(Napi::Value value, const char* name, uint64_t least);

@@ -1,7 +1,8 @@
-// readStream, writeStream, pipe.
+// readStream, writeStream, pipe, and the unix socket that a stream comes through.
 #include <climits>
 
 #include "../file/stream.h"
+#include "../file/unix_socket.h"
 #include "arguments.h"
 #include "register.h"
 
@@ -12,14 +13,7 @@ namespace {
 struct StreamArguments {
   explicit StreamArguments(Arguments& arguments)
       : fd(arguments.file_descriptor(0)), bytes(arguments.byte_range(1, "bytes")) {
-    const std::span<const int32_t> abort_words = arguments.ints(4, "abort");
-    const uint64_t abort_index = arguments.position(5, "abortIndex");
-    if (!arguments.ok()) return;
-    if (abort_index < abort_words.size()) {
-      abort = &abort_words[abort_index];
-    } else {
-      arguments.range_error("abortIndex must lie within abort");
-    }
+    abort = arguments.word(4, "abort", 5, "abortIndex");
   }
   int fd;
   std::span<uint8_t> bytes;
@@ -54,12 +48,37 @@ Napi::Value make_pipe(const Napi::CallbackInfo& info) {
   return pair;
 }
 
+Napi::Value listen_on_unix(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  const std::string path = arguments.path(0, "path");
+  if (!arguments.ok()) return info.Env().Undefined();
+  return Napi::Number::New(info.Env(), listen_unix(path));
+}
+
+Napi::Value accept_from_unix(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  const int fd = arguments.file_descriptor(0);
+  const int32_t* abort = arguments.word(1, "abort", 2, "abortIndex");
+  if (!arguments.ok()) return info.Env().Undefined();
+  return Napi::Number::New(info.Env(), accept_unix(fd, abort));
+}
+
+Napi::Value peer_of_unix(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  const int fd = arguments.file_descriptor(0);
+  if (!arguments.ok()) return info.Env().Undefined();
+  return Napi::Number::New(info.Env(), peer_process(fd));
+}
+
 }  // namespace
 
 void register_streams(Napi::Env env, Napi::Object exports) {
   export_function(env, exports, "readStream", read_from_stream);
   export_function(env, exports, "writeStream", write_to_stream);
   export_function(env, exports, "pipe", make_pipe);
+  export_function(env, exports, "listenUnix", listen_on_unix);
+  export_function(env, exports, "acceptUnix", accept_from_unix);
+  export_function(env, exports, "peerProcess", peer_of_unix);
 }
 
 }  // namespace vmsnap::addon

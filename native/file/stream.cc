@@ -115,6 +115,8 @@ class StreamSink {
 
 }  // namespace
 
+int wait_readable(int fd, const int32_t* abort) { return wait_ready(fd, POLLIN, abort); }
+
 int64_t read_stream_part(int fd, uint8_t* bytes, size_t size_bytes, const int32_t* abort) {
   for (;;) {
     if (const int status = wait_ready(fd, POLLIN, abort); status != 0) return status;

@@ -6,6 +6,10 @@
 
 namespace vmsnap {
 
+/// Waits until `fd` can be read (or has an end or an error for the call that follows to tell). Returns 0 or a negative
+/// errno; `abort` as below.
+int wait_readable(int fd, const int32_t* abort);
+
 /// Reads until `size_bytes` are there or the stream ends. `abort`, which another thread may set, is looked at at least
 /// every 100 ms: non-zero ends the wait with -ECANCELED. Returns the bytes read or a negative errno.
 int64_t read_stream(int fd, uint8_t* bytes, size_t size_bytes, const int32_t* abort);

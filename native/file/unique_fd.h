@@ -23,6 +23,8 @@ class UniqueFd {
 
   bool is_open() const { return fd_ >= 0; }
   int get() const { return fd_; }
+  /// Gives it to the caller, who closes it.
+  int release() { return std::exchange(fd_, -1); }
 
   /// Opens the file behind another descriptor once more, with flags of its own. Returns whether that worked.
   bool reopen(int fd, int flags) {

@@ -1,9 +1,9 @@
 /**
- * Programs that a backup starts: hooks, and commands that give the memory. Each has a process group of its own, so that it can be
+ * Programs that are started: hooks, commands that give the memory or run while a machine is paused. Each has a process group of its own, so that it can be
  * stopped with all that it has started, when its time is over, when the backup is stopped, and when vmsnap ends.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { VmsnapError } from '../../native/errors.js';
+import { VmsnapError } from '../native/errors.js';
 
 /** What a program has between SIGTERM and SIGKILL. */
 const GRACE_MS = 3000;

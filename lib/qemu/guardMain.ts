@@ -1,0 +1,87 @@
+/**
+ * The guard of a machine that is about to be stopped: a process of its own, started by guard.ts.
+ *
+ * Its standard input is a pipe from vmsnap, which writes one line of JSON whenever the state of the machine changes. When the
+ * pipe ends, vmsnap has ended, however that came about. If the machine was still to go on, the guard makes it go on, as
+ * soon as the connection is free, and puts back what was changed for the migration.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { GuardOrder, GuardStart } from './guard.js';
+import { openAgent } from './guestAgent.js';
+import { resumeMachine } from './resumeMachine.js';
+import { SteadyPeer } from './steadyPeer.js';
+
+const GIVE_UP_SECONDS = 120;
+const RETRY_MS = 200;
+
+async function main(): Promise<void> {
+  // What ends vmsnap must not end its guard.
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGPIPE'] as const) process.on(signal, () => {});
+  process.stderr.on('error', () => {});
+  process.stdout.on('error', () => {});
+  const start = JSON.parse(process.argv[2]!) as GuardStart;
+  const orders = lastLine();
+  process.stdout.write('ready\n');
+  const line = await orders;
+  if (line === undefined) return;
+  const order = JSON.parse(line) as GuardOrder;
+  if (order.resume) await resume(start, order);
+  if (order.thaw && start.agent !== undefined) await thaw(start.agent);
+}
+
+async function resume({ address, limits }: GuardStart, { restore }: GuardOrder): Promise<void> {
+  const what = `the machine on ${address.kind === 'qemu' ? address.socket : `libvirt:${address.domain}`}`;
+  try {
+    const peer = await openInTime(address, limits);
+    await resumeMachine(peer, GIVE_UP_SECONDS);
+    for (const { command, args } of restore) await peer.execute(command, args).catch(() => {});
+    peer.close();
+    process.stderr.write(`vmsnap: ${what} goes on: vmsnap ended while it was stopped\n`);
+  } catch (error) {
+    process.stderr.write(`vmsnap: error: ${what} could not be made to go on: ${(error as Error).message}\n`);
+    process.exitCode = 1;
+  }
+}
+
+/** The connection of the dead may not be gone yet. */
+async function openInTime(address: GuardStart['address'], limits: GuardStart['limits']): Promise<SteadyPeer> {
+  const deadline = performance.now() + GIVE_UP_SECONDS * 1000;
+  for (;;) {
+    try {
+      return await SteadyPeer.open(address, limits);
+    } catch (error) {
+      if (performance.now() > deadline) throw error;
+      await sleep(RETRY_MS);
+    }
+  }
+}
+
+async function thaw(agent: NonNullable<GuardStart['agent']>): Promise<void> {
+  try {
+    const opened = await openAgent(agent);
+    await opened.thaw();
+    opened.close();
+  } catch (error) {
+    process.stderr.write(`vmsnap: error: the guest's file systems stay frozen: ${(error as Error).message}\n`);
+    process.exitCode = 1;
+  }
+}
+
+/** The last whole line of standard input, once it has ended. */
+async function lastLine(): Promise<string | undefined> {
+  let text = '';
+  process.stdin.setEncoding('utf8');
+  try {
+    for await (const part of process.stdin) {
+      const lines = (text + part).split('\n');
+      text = lines.slice(-2).join('\n');
+    }
+  } catch {
+    // A broken pipe ends as well.
+  }
+  return text.split('\n').at(-2);
+}
+
+await main();
+// A connection that hangs must not keep it.
+process.exit();

@@ -1,0 +1,179 @@
+/**
+ * A migration of a stopped machine to us: QEMU connects to a unix socket in a folder that only its user may enter, and sends
+ * device state and memory. What the caller has set for migrations of its own is put back afterwards.
+ */
+import { chmodSync, chownSync, closeSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { native } from '../../native/binding.js';
+import { errnoError, VmsnapError, wrapSystemError } from '../../native/errors.js';
+import { runWaiting } from '../foreign/pipeInput.js';
+import { fieldOf, listOf, textOf } from './answers.js';
+import type { GuardOrder } from './guard.js';
+import type { LiveAddress } from './liveAddress.js';
+import type { QmpPeer } from './qmpPeer.js';
+
+type Commands = GuardOrder['restore'];
+
+export const IGNORE_SHARED = 'x-ignore-shared';
+/** They change nothing of the stream. All others that are on change its form, or stop it halfway. */
+const HARMLESS = new Set(['events', 'late-block-activate', 'validate-uuid']);
+/** 1 TiB a second: nothing to wait for. */
+const BANDWIDTH_BYTES = 2 ** 40;
+/** While QEMU waits for its stream to be read, it may answer nothing. */
+const STREAM_SECONDS = 86_400;
+const POLL_MS = [5, 10, 20, 40];
+
+/** What is to be set for the stream, and what puts it back as it was. */
+export interface MigrationSettings {
+  readonly set: Commands;
+  readonly restore: Commands;
+}
+
+/** @throws GUEST where QEMU has not what is needed. */
+export async function planSettings(peer: QmpPeer, ignoreShared: boolean): Promise<MigrationSettings> {
+  const states = new Map<string, boolean>();
+  for (const entry of listOf(await peer.execute('query-migrate-capabilities'))) {
+    const capability = textOf(entry, 'capability');
+    if (capability !== undefined) states.set(capability, fieldOf(entry, 'state') === true);
+  }
+  if (ignoreShared && !states.has(IGNORE_SHARED)) throw tooOld(peer);
+  const changed = [...states].filter(([name, state]) =>
+    name === IGNORE_SHARED ? state !== ignoreShared : state && !HARMLESS.has(name),
+  );
+  const parameters = await peer.execute('query-migrate-parameters');
+  const before: Record<string, unknown> = {};
+  const wanted: Record<string, unknown> = {};
+  const want = (name: string, value: unknown, found = fieldOf(parameters, name)) => {
+    if (found === undefined || found === value) return;
+    before[name] = found;
+    wanted[name] = value;
+  };
+  want('max-bandwidth', BANDWIDTH_BYTES);
+  // To a socket of this machine, in a private folder.
+  want('tls-creds', '');
+  const capabilities = (isSet: (was: boolean) => boolean): Commands =>
+    changed.length === 0
+      ? []
+      : [
+          {
+            command: 'migrate-set-capabilities',
+            args: { capabilities: changed.map(([capability, was]) => ({ capability, state: isSet(was) })) },
+          },
+        ];
+  const values = (args: Record<string, unknown>): Commands =>
+    Object.keys(args).length === 0 ? [] : [{ command: 'migrate-set-parameters', args }];
+  return {
+    set: [...capabilities((was) => !was), ...values(wanted)],
+    restore: [...capabilities((was) => was), ...values(before)],
+  };
+}
+
+function tooOld({ path, qemuVersion }: QmpPeer): VmsnapError {
+  return new VmsnapError('GUEST', `QEMU ${qemuVersion} on ${path} has no ${IGNORE_SHARED}`, {
+    path,
+    hint: 'QEMU 4.0 and later have it',
+  });
+}
+
+/** A connection of QEMU. */
+export interface Connection {
+  readonly fd: number;
+  /** Of QEMU; undefined where the system does not tell. */
+  readonly processId: number | undefined;
+}
+
+/** The socket that QEMU is to connect to. */
+export class StreamSocket {
+  readonly path: string;
+  readonly #folder: string;
+  #fd: number;
+
+  private constructor(folder: string, path: string, fd: number) {
+    this.#folder = folder;
+    this.path = path;
+    this.#fd = fd;
+  }
+
+  static open(address: LiveAddress): StreamSocket {
+    let folder: string;
+    try {
+      folder = mkdtempSync(join(tmpdir(), 'vmsnap-'));
+    } catch (error) {
+      throw wrapSystemError(error, 'make a folder in', tmpdir());
+    }
+    const path = join(folder, 'stream');
+    try {
+      chmodSync(folder, 0o700);
+      const fd = native.listenUnix(path);
+      if (fd < 0) throw errnoError(fd, 'make the socket', path);
+      giveToQemu(address, folder, path);
+      return new StreamSocket(folder, path, fd);
+    } catch (error) {
+      rmSync(folder, { recursive: true, force: true });
+      throw wrapSystemError(error, 'prepare', folder);
+    }
+  }
+
+  async accept(signal: AbortSignal): Promise<Connection> {
+    const path = this.path;
+    const listening = this.#fd;
+    const fd = await runWaiting<number>((control) => ({ kind: 'accept', control, fd: listening, path }), signal);
+    const processId = native.peerProcess(fd);
+    return { fd, processId: processId > 0 ? processId : undefined };
+  }
+
+  close(): void {
+    if (this.#fd < 0) return;
+    closeSync(this.#fd);
+    this.#fd = -1;
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+}
+
+/** libvirt runs QEMU as another user, who then owns the folder; root may enter it all the same. */
+function giveToQemu(address: LiveAddress, folder: string, path: string): void {
+  if (address.kind !== 'libvirt' || process.getuid?.() !== 0) return;
+  const user = userOfDomain(address.domain);
+  if (user === undefined) return;
+  for (const name of [path, folder]) chownSync(name, user.uid, user.gid);
+}
+
+function userOfDomain(domain: string): { uid: number; gid: number } | undefined {
+  try {
+    const processId = readFileSync(`/run/libvirt/qemu/${domain}.pid`, 'latin1').trim();
+    const status = readFileSync(`/proc/${Number(processId)}/status`, 'latin1');
+    const of = (key: string) => Number(new RegExp(`^${key}:\\s+\\d+\\s+(\\d+)`, 'm').exec(status)?.[1]);
+    return { uid: of('Uid'), gid: of('Gid') };
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Waits until a migration is over. `isDone`, where given, ends the wait sooner.
+ * @throws GUEST with QEMU's words if it failed.
+ */
+export async function waitForMigration(peer: QmpPeer, signal: AbortSignal, isDone = () => false): Promise<void> {
+  for (let i = 0; !isDone(); i++) {
+    signal.throwIfAborted();
+    const answer = await peer.execute('query-migrate', undefined, STREAM_SECONDS);
+    const status = textOf(answer, 'status');
+    if (status === 'completed') return;
+    if (status === 'failed' || status === 'cancelled')
+      throw migrationFailed(peer, status, textOf(answer, 'error-desc'));
+    await sleep(POLL_MS[Math.min(i, POLL_MS.length - 1)]);
+  }
+}
+
+export function migrationFailed({ path }: QmpPeer, status: string, words: string | undefined): VmsnapError {
+  const why = words === undefined ? '' : `: ${words}`;
+  const isForbidden = /permission denied|no such file/i.test(words ?? '');
+  return new VmsnapError('GUEST', `the migration of the machine on ${path} ${status}${why}`, {
+    path,
+    hint: isForbidden
+      ? 'QEMU must reach a socket in the folder of TMPDIR: set TMPDIR to one that its user and its profile allow (docs/qemu.md)'
+      : undefined,
+  });
+}

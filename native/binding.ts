@@ -681,6 +681,9 @@ export interface NativeBinding {
   /** A pipe of `capacityBytes` if the system allows it. @returns [read end, write end] or a negative errno. */
   pipe(capacityBytes: number): [number, number] | number;
 
+  /** Connects to a unix socket. @returns a descriptor, closed on exec, or a negative errno. */
+  connectUnix(path: string): number;
+
   /** flock(LOCK_EX | LOCK_NB). @returns 0, -EWOULDBLOCK if another holds it, or a negative errno. */
   tryLock(fd: number): number;
   /** Takes a read lease (F_SETLEASE F_RDLCK): -EAGAIN if someone has the file open for writing. Breaks raise SIGURG, which is ignored. */

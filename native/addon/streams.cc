@@ -1,4 +1,4 @@
-// readStream, writeStream, pipe.
+// readStream, writeStream, pipe, connectUnix.
 #include <climits>
 
 #include "../file/stream.h"
@@ -54,12 +54,20 @@ Napi::Value make_pipe(const Napi::CallbackInfo& info) {
   return pair;
 }
 
+Napi::Value connect_to_socket(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  const std::string path = arguments.path(0, "path");
+  if (!arguments.ok()) return info.Env().Undefined();
+  return Napi::Number::New(info.Env(), connect_unix(path));
+}
+
 }  // namespace
 
 void register_streams(Napi::Env env, Napi::Object exports) {
   export_function(env, exports, "readStream", read_from_stream);
   export_function(env, exports, "writeStream", write_to_stream);
   export_function(env, exports, "pipe", make_pipe);
+  export_function(env, exports, "connectUnix", connect_to_socket);
 }
 
 }  // namespace vmsnap::addon

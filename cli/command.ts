@@ -28,6 +28,8 @@ export interface CommandSpec {
   readonly positionalChoices?: readonly string[];
   /** Whether the last positional argument may be `-`: the data itself then goes to standard output. */
   readonly lastIsOutput: boolean;
+  /** Standard output is for a program that it starts. */
+  readonly answersOnStderr?: boolean;
   /** Returns the exit code. */
   run(context: CommandContext): Promise<number>;
   /** Tells a failure, a wrong call included, where the command has a way of its own for that. Returns the exit code. */
@@ -46,4 +48,6 @@ export interface CommandContext {
   readonly talk: Talk;
   /** Aborted by SIGINT and SIGTERM. */
   readonly signal: AbortSignal;
+  /** Leaves both signals to the command itself. */
+  releaseSignals(): void;
 }

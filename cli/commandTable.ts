@@ -22,6 +22,12 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./commands/load.js')).loadCommand,
   },
   {
+    name: 'resume',
+    usage: 'resume IMAGE -- QEMU...',
+    summary: 'let a saved QEMU machine run on',
+    load: async () => (await import('./commands/resume.js')).resumeCommand,
+  },
+  {
     name: 'inspect',
     usage: 'inspect IMAGE...',
     summary: 'look into images without reading their payload',

@@ -52,7 +52,7 @@ function failBeforeCommand(error: UsageError, args: readonly string[]): Promise<
 async function runCommand(spec: CommandSpec, args: readonly string[]): Promise<number> {
   const scanned = scanArguments(spec.options, args);
   const { json } = scanned;
-  const answer = new Answer(spec.lastIsOutput && outputIsStdout(scanned) ? process.stderr : process.stdout);
+  const answer = new Answer(answersOnStderr(spec, scanned) ? process.stderr : process.stdout);
   const talk = new Talk(process.stderr, process.env, json);
   if (scanned.help) {
     await answer.line(await commandHelp(spec));
@@ -62,7 +62,7 @@ async function runCommand(spec: CommandSpec, args: readonly string[]): Promise<n
   try {
     const parsed = parseArguments(spec.options, scanned);
     refuseTerminal(spec, parsed.positionals);
-    return await spec.run({ args: parsed, answer, talk, signal: signals.signal });
+    return await spec.run({ args: parsed, answer, talk, signal: signals.signal, releaseSignals: signals.stop });
   } catch (error) {
     if (spec.tellFailure !== undefined && !(error instanceof StoppedError)) {
       return await spec.tellFailure({ failure: describeFailure(error), json, answer });
@@ -82,6 +82,11 @@ function refuseTerminal(spec: CommandSpec, positionals: readonly string[]): void
   if (positionals[0] === '-' && process.stdin.isTTY) {
     throw new UsageError('standard input is a terminal', 'take it from a file (< FILE) or a pipe');
   }
+}
+
+function answersOnStderr(spec: CommandSpec, scanned: ScannedArguments): boolean {
+  if (spec.answersOnStderr === true) return !scanned.help;
+  return spec.lastIsOutput && outputIsStdout(scanned);
 }
 
 /** Whether the data goes to standard output, asked also of a command line that cannot be parsed. */

@@ -30,8 +30,16 @@ import { runJobs } from './pipeline/workerPool.js';
 import { reportProgress } from './progress.js';
 import { createReadJobs, isOpenEnded, regionSizes } from './readJobs.js';
 import { isStreamTarget, type LoadTarget, openTarget } from './target.js';
-import type { LoadOptions, LoadResult, RestoreDrillOptions, RestoreDrillResult, Warning } from './types.js';
+import type {
+  CommonOptions,
+  LoadOptions,
+  LoadResult,
+  RestoreDrillOptions,
+  RestoreDrillResult,
+  Warning,
+} from './types.js';
 import { walkedTail } from './walkedTail.js';
+import { Warnings } from './warnings.js';
 
 /**
  * Brings memory back from an image.
@@ -94,10 +102,69 @@ async function bringBack(
   }
 }
 
-/** What of the memory is wanted, and where each part goes. */
-class LoadPlan {
+/** Parts of the memory of an image in a file, and where they go. */
+export interface LoadParts {
+  /** One for each region; undefined: nothing of it is wanted. */
+  readonly selection: readonly (RegionSelection | undefined)[];
+  readonly target: LoadTarget;
+  /** How messages call the target. */
+  readonly name: string;
+}
+
+/**
+ * Brings parts back into an opened target: whole regions are proven by their digests before `target.finish` is called. Image,
+ * bases and target stay the caller's to close and, after a failure, to discard.
+ */
+export async function loadParts(
+  { input, tail }: OpenedImage,
+  bases: readonly OpenedImage[],
+  { selection, target, name }: LoadParts,
+  options: CommonOptions,
+): Promise<LoadResult> {
+  const sizes = regionSizes(input, tail);
+  const plan = { regionSizes: sizes, openEnded: false, selection, proven: provenBy(selection, sizes, true) };
+  const threads = checkThreads(options.threads);
+  const warnings = new Warnings(options);
+  try {
+    return await new Load(
+      input,
+      tail,
+      bases,
+      name,
+      target,
+      plan,
+      rawLayout(selection),
+      threads,
+      options,
+      warnings,
+    ).run();
+  } catch (error) {
+    throw abortReason(error, options.signal);
+  }
+}
+
+function provenBy(
+  selection: PartPlan['selection'],
+  sizes: readonly number[],
+  ofRegions: boolean,
+): LoadResult['proven'] {
+  const whole = selection.every((part, i) => part === undefined || (part.from === 0 && part.to === sizes[i]));
+  if (!whole) return 'leaves';
+  return ofRegions ? 'region' : 'memory';
+}
+
+/** What of the memory is wanted. */
+interface PartPlan {
   readonly regionSizes: readonly number[];
   /** The last region's size is told only at the end of the stream. */
+  readonly openEnded: boolean;
+  readonly selection: readonly (RegionSelection | undefined)[];
+  readonly proven: LoadResult['proven'];
+}
+
+/** The same as options name it. */
+class LoadPlan implements PartPlan {
+  readonly regionSizes: readonly number[];
   readonly openEnded: boolean;
   readonly selection: readonly (RegionSelection | undefined)[];
   readonly proven: LoadResult['proven'];
@@ -109,10 +176,7 @@ class LoadPlan {
     this.openEnded = isOpenEnded(input, tail);
     const wanted = this.#wantedRegions(options.region);
     this.selection = this.#select(wanted, options.range);
-    const whole = this.selection.every(
-      (part, i) => part === undefined || (part.from === 0 && part.to === this.regionSizes[i]),
-    );
-    this.proven = !whole ? 'leaves' : options.region === undefined ? 'memory' : 'region';
+    this.proven = provenBy(this.selection, this.regionSizes, options.region !== undefined);
   }
 
   #wantedRegions(name: string | undefined): number[] {
@@ -150,27 +214,12 @@ class LoadPlan {
 }
 
 /** Bytes of memory that are wanted; `lastRegionBytes` is the true size of an open-ended last region. */
-function selectedBytes(selection: LoadPlan['selection'], lastRegionBytes: number): number {
+function selectedBytes(selection: PartPlan['selection'], lastRegionBytes: number): number {
   return selection.reduce((sum, part, i) => {
     if (part === undefined) return sum;
     const limit = i === selection.length - 1 ? lastRegionBytes : part.to;
     return sum + Math.max(0, Math.min(part.to, limit) - part.from);
   }, 0);
-}
-
-/** Warnings go to the caller as they come, and into the result. */
-class Warnings {
-  readonly list: Warning[] = [];
-  readonly #options: LoadOptions;
-
-  constructor(options: LoadOptions) {
-    this.#options = options;
-  }
-
-  add(warning: Warning): void {
-    this.list.push(warning);
-    this.#options.onWarning?.(warning);
-  }
 }
 
 /** Where the parts go in a target of the wanted format. */
@@ -220,7 +269,7 @@ class Load {
   readonly #bases: readonly OpenedImage[];
   readonly #target: string;
   readonly #opened: LoadTarget;
-  readonly #plan: LoadPlan;
+  readonly #plan: PartPlan;
   readonly #layout: TargetLayout;
   readonly #threads: number;
   readonly #options: LoadOptions;
@@ -234,7 +283,7 @@ class Load {
     bases: readonly OpenedImage[],
     target: string,
     opened: LoadTarget,
-    plan: LoadPlan,
+    plan: PartPlan,
     layout: TargetLayout,
     threads: number,
     options: LoadOptions,

@@ -687,6 +687,8 @@ export interface NativeBinding {
   acceptUnix(fd: number, abort: Int32Array, abortIndex: number): number;
   /** The process id at the other end of a unix socket, or a negative errno. */
   peerProcess(fd: number): number;
+  /** Connects to a unix socket. @returns a descriptor, closed on exec, or a negative errno. */
+  connectUnix(path: string): number;
 
   /** flock(LOCK_EX | LOCK_NB). @returns 0, -EWOULDBLOCK if another holds it, or a negative errno. */
   tryLock(fd: number): number;

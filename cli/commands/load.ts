@@ -13,17 +13,19 @@ import {
   warningsJson,
   workOptions,
 } from './commonOptions.js';
+import { runLoadMachine } from './loadMachine.js';
 
 const FORMATS: readonly TargetFormat[] = ['raw', 'elf', 'lime'];
 
 export const loadCommand: CommandSpec = {
   name: 'load',
   summary: 'bring the memory in an image back, bit for bit',
-  usage: ['load [options] IMAGE TARGET'],
+  usage: ['load [options] IMAGE TARGET', 'load --machine FOLDER [options] IMAGE'],
   options: [
     { name: 'as', kind: 'value', text: 'raw (default), elf (a core for gdb, crash, drgn) or lime', choices: FORMATS },
     { name: 'region', kind: 'value', text: 'NAME; only this region' },
     { name: 'range', kind: 'value', text: 'OFFSET:LENGTH; only this part of the memory, or of the region' },
+    { name: 'machine', kind: 'value', text: 'FOLDER; all that QEMU needs to bring the machine back' },
     { name: 'in-place', kind: 'flag', text: 'write where TARGET stands: no temporary file, no rename' },
     THREADS_OPTION,
     { name: 'force', kind: 'flag', text: 'replace TARGET if it is there' },
@@ -38,6 +40,7 @@ export const loadCommand: CommandSpec = {
     ['vmsnap load --in-place g.vmsnap /dev/hugepages/ram', 'into a hugetlbfs file'],
     ['ssh host cat g.vmsnap | vmsnap load - ram', 'from a pipe'],
     ['vmsnap load --range 1M:4K g.vmsnap - | xxd', 'one page'],
+    ['vmsnap load --machine vm g.vmsnap', 'memory files and device state'],
     ['vmsnap load --as elf g.vmsnap g.core', 'for gdb, crash and drgn'],
   ],
   notes: [
@@ -52,6 +55,8 @@ export const loadCommand: CommandSpec = {
 
 async function runLoad(context: CommandContext): Promise<number> {
   const { args, answer } = context;
+  const folder = args.value('machine');
+  if (folder !== undefined) return runLoadMachine(context, folder);
   const [image, target] = args.requirePositionals(['IMAGE', 'TARGET']);
   const options = loadOptions(context);
   // Before the rest of the library is loaded.

@@ -3,7 +3,7 @@
  * pages have fixed places. Zero pages are zero; pages that an ordinary stream does not have are absent, and blocks that it was
  * told to leave out (x-ignore-shared) are no regions.
  *
- * Two attachments hold what is no memory, so that the stream can be made again (streamWriter.ts): "qemu-head", everything up
+ * Two attachments hold what is no memory, so that the stream can be made again (streamFrame.ts): "qemu-head", everything up
  * to the list of RAM blocks with the end of its section, and "qemu-tail", everything behind RAM: the state of devices.
  */
 import { closeSync } from 'node:fs';

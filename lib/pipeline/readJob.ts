@@ -1,4 +1,5 @@
 /** What the threads of a load or a verify are told, and the work they hand each other. */
+import type { BlockPlace } from '../../formats/qemu/pageRecords.js';
 import type { StartManifest } from '../../formats/vmsnap/manifest.js';
 import type { PlainError } from '../../native/errors.js';
 import type { SharedControl } from './control.js';
@@ -29,6 +30,8 @@ export type SinkDescription =
       readonly path: string;
       /** Bytes that stand in front of the first wanted byte of a region, one for each region. */
       readonly inserts?: readonly (Uint8Array | undefined)[];
+      /** The stream is QEMU's: pages go as records of RAM blocks (formats/qemu/pageRecords.ts). One place for each region. */
+      readonly records?: readonly (BlockPlace | undefined)[];
     };
 
 export interface ReadJob {

@@ -4,6 +4,14 @@
  * Files are written by all threads at once. Into a stream the threads take turns in the order of their claims; each has
  * decoded its segment before its turn comes.
  */
+import {
+  type BlockPlace,
+  encodePages,
+  encodeZeroPages,
+  recordsMaxBytes,
+  zeroPagesIn,
+} from '../../formats/qemu/pageRecords.js';
+import { QEMU_PAGE_BYTES } from '../../formats/qemu/streamPages.js';
 import type { Geometry, SegmentPlace } from '../../formats/vmsnap/geometry.js';
 import { STATE_ABSENT } from '../../formats/vmsnap/stateMap.js';
 import { native, ZERO_PUNCH, ZERO_SKIP, ZERO_WRITE } from '../../native/binding.js';
@@ -41,6 +49,8 @@ export class Sink {
   readonly #stats: Float64Array;
   readonly #failedAt = new Float64Array(1);
   #expanded: Uint8Array | undefined;
+  /** Room for the records of a segment. */
+  #records: Buffer | undefined;
 
   constructor(
     sink: SinkDescription,
@@ -108,7 +118,7 @@ export class Sink {
       const length = part.to - part.from;
       if (this.#sink.kind === 'file')
         this.#check(native.zeroRange(this.#sink.fd, part.target, length, this.#sink.punch), part.target);
-      else this.#streamZeros(sequence, length, this.#insertBefore(first.region, part.from));
+      else this.#streamZeros(sequence, first.region, part.from, length);
     }
     if (endsTurn) this.#endTurn(sequence);
     if (part !== undefined) this.#stats[STAT_DONE_BYTES]! += part.to - part.from;
@@ -163,9 +173,29 @@ export class Sink {
       writeAt(this.#sink, bytes, bytes.length, part.target);
       return;
     }
+    const encoded = this.#encode(place.region, part.from, bytes);
     this.#awaitTurn(sequence);
     this.#streamInsert(this.#insertBefore(place.region, part.from));
-    this.#stream(bytes, bytes.length);
+    this.#stream(encoded, encoded.length);
+  }
+
+  /** The bytes as the stream has them. */
+  #encode(region: number, from: number, bytes: Uint8Array): Uint8Array {
+    const place = this.#placeOf(region, from);
+    if (place === undefined) return bytes;
+    const pages = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+    return this.#recordBuffer.subarray(0, encodePages(place, pages, this.#recordBuffer));
+  }
+
+  /** Of a stream of QEMU's: where in its RAM block a part of a region lies. */
+  #placeOf(region: number, from: number): BlockPlace | undefined {
+    const place = this.#sink.kind === 'stream' ? this.#sink.records?.[region] : undefined;
+    return place && { block: place.block, blockOffset: place.blockOffset + from };
+  }
+
+  get #recordBuffer(): Buffer {
+    this.#records ??= Buffer.alloc(recordsMaxBytes(this.#geometry.segmentSize / QEMU_PAGE_BYTES));
+    return this.#records;
   }
 
   /** What a stream has in front of this part, if it is the first of its region. */
@@ -178,11 +208,25 @@ export class Sink {
     if (bytes !== undefined) this.#stream(bytes, bytes.length);
   }
 
-  #streamZeros(sequence: number, length: number, insert: Uint8Array | undefined): void {
+  #streamZeros(sequence: number, region: number, from: number, length: number): void {
     this.#awaitTurn(sequence);
-    this.#streamInsert(insert);
+    this.#streamInsert(this.#insertBefore(region, from));
+    const place = this.#placeOf(region, from);
+    if (place !== undefined) {
+      this.#streamZeroRecords(place, length / QEMU_PAGE_BYTES);
+      return;
+    }
     const zeros = new Uint8Array(ZEROS_BYTES);
     for (let done = 0; done < length; done += ZEROS_BYTES) this.#stream(zeros, Math.min(ZEROS_BYTES, length - done));
+  }
+
+  #streamZeroRecords({ block, blockOffset }: BlockPlace, pageCount: number): void {
+    const most = zeroPagesIn(this.#recordBuffer.length);
+    for (let page = 0; page < pageCount; page += most) {
+      const place = { block, blockOffset: blockOffset + page * QEMU_PAGE_BYTES };
+      const used = encodeZeroPages(place, Math.min(most, pageCount - page), this.#recordBuffer);
+      this.#stream(this.#recordBuffer, used);
+    }
   }
 
   #stream(bytes: Uint8Array, length: number): void {

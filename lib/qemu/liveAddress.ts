@@ -1,5 +1,6 @@
 /** Machines that run, as SOURCE names them: `qemu:SOCKET` (a QMP socket) and `libvirt:DOMAIN`. */
 import { VmsnapError } from '../../native/errors.js';
+import { shellQuoted } from '../shellQuoted.js';
 import type { QmpPeer } from './qmpPeer.js';
 import { QmpSocket } from './qmpSocket.js';
 import { VirshPeer } from './virshPeer.js';
@@ -26,11 +27,7 @@ export function openPeer(address: LiveAddress, signal?: AbortSignal): Promise<Qm
 
 /** What somebody types to make the machine go on. */
 export function resumeCommand(address: LiveAddress): string {
-  if (address.kind === 'libvirt') return `virsh qemu-monitor-command ${quoted(address.domain)} '{"execute":"cont"}'`;
+  if (address.kind === 'libvirt') return `virsh qemu-monitor-command ${shellQuoted(address.domain)} '{"execute":"cont"}'`;
   const words = `'{"execute":"qmp_capabilities"}' '{"execute":"cont"}'`;
-  return `(printf '%s\\n' ${words}; sleep 1) | socat - UNIX-CONNECT:${quoted(address.socket)}`;
-}
-
-function quoted(word: string): string {
-  return /^[\w./@:+-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
+  return `(printf '%s\\n' ${words}; sleep 1) | socat - UNIX-CONNECT:${shellQuoted(address.socket)}`;
 }

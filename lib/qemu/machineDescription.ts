@@ -2,7 +2,7 @@
  * What an image of a QEMU machine knows of it beside its memory: the attachment "machine.json".
  *
  * Together with the attachments "qemu-head" and "qemu-tail" (formats/qemu/openStream.ts) it is all that is needed to bring the
- * machine back. Regions whose contents were in the stream go back through a stream (formats/qemu/streamWriter.ts); those of
+ * machine back. Regions whose contents were in the stream go back through a stream (formats/qemu/streamFrame.ts); those of
  * shared memory files were left out of it (x-ignore-shared) and go back as files.
  */
 export const MACHINE_ATTACHMENT = 'machine.json';

@@ -1,4 +1,4 @@
-// readStream, writeStream, pipe, and the unix socket that a stream comes through.
+// readStream, writeStream, pipe, and the unix sockets that a stream comes and goes through.
 #include <climits>
 
 #include "../file/stream.h"
@@ -70,6 +70,13 @@ Napi::Value peer_of_unix(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), peer_process(fd));
 }
 
+Napi::Value connect_to_socket(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  const std::string path = arguments.path(0, "path");
+  if (!arguments.ok()) return info.Env().Undefined();
+  return Napi::Number::New(info.Env(), connect_unix(path));
+}
+
 }  // namespace
 
 void register_streams(Napi::Env env, Napi::Object exports) {
@@ -79,6 +86,7 @@ void register_streams(Napi::Env env, Napi::Object exports) {
   export_function(env, exports, "listenUnix", listen_on_unix);
   export_function(env, exports, "acceptUnix", accept_from_unix);
   export_function(env, exports, "peerProcess", peer_of_unix);
+  export_function(env, exports, "connectUnix", connect_to_socket);
 }
 
 }  // namespace vmsnap::addon

@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "unique_fd.h"
@@ -164,6 +165,19 @@ int open_pipe(size_t capacity_bytes, PipeEnds& ends) {
     if (capacity <= kDefaultPipeBytes) break;
   }
   return 0;
+}
+
+int connect_unix(std::string_view path) {
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof(address.sun_path)) return -ENAMETOOLONG;
+  std::copy(path.begin(), path.end(), address.sun_path);
+  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return -errno;
+  if (connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0) return fd;
+  const int status = -errno;
+  close(fd);
+  return status;
 }
 
 }  // namespace vmsnap

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 namespace vmsnap {
 
@@ -34,5 +35,9 @@ struct PipeEnds {
 /// A pipe of `capacity_bytes` or, if the system does not allow that, the next smaller capacity it does. Returns 0 or a
 /// negative errno.
 int open_pipe(size_t capacity_bytes, PipeEnds& ends);
+
+/// A connection to the unix socket at `path`. Returns its descriptor or a negative errno; -ENAMETOOLONG beyond what an
+/// address holds.
+int connect_unix(std::string_view path);
 
 }  // namespace vmsnap

@@ -6,7 +6,8 @@ import test, { type ExecutionContext } from 'ava';
 import type { MemoryFile, PageFinder } from '../../formats/memoryFile.js';
 import { faultError } from '../../formats/qemu/fault.js';
 import { isQemuStream, openQemuStream, QEMU_HEAD, QEMU_TAIL } from '../../formats/qemu/openStream.js';
-import { QemuStreamWriter } from '../../formats/qemu/streamWriter.js';
+import { encodePages, recordsMaxBytes } from '../../formats/qemu/pageRecords.js';
+import { readStreamHead, streamFrame } from '../../formats/qemu/streamFrame.js';
 import { createPageFinder } from '../../lib/pipeline/pageFinders.js';
 import { native, QEMU_FAULT, QEMU_FILLED_LENGTH, QEMU_MORE } from '../../native/binding.js';
 import { VmsnapError } from '../../native/errors.js';
@@ -201,20 +202,25 @@ test('blocks that were left out are no regions', (t) => {
 test('a stream that is made again from its parts has the same memory', (t) => {
   const bytes = stream([ram, rom], ramPart(page('pc.ram', 0, a), page(undefined, 3 * PAGE, b), zeroPage('pc.bios', 0)));
   const remade = withStream(bytes, (file, finder) => {
-    const out: Buffer[] = [];
     const head = file.attachments.find(({ name }) => name === QEMU_HEAD) as { bytes: Uint8Array };
-    const writer = new QemuStreamWriter(head.bytes, (part) => out.push(Buffer.from(part)));
-    for (const [i, { name }] of file.regions.entries()) {
-      writer.pages({ name, blockOffset: 0 }, 0, readRegion(file, finder, i).bytes);
-    }
-    writer.endRam();
-    return Buffer.concat([...out, tail()]);
+    t.deepEqual(
+      readStreamHead(head.bytes).blocks.map(({ usedBytes }) => usedBytes),
+      [ram, rom].map(({ sizeBytes }) => sizeBytes),
+    );
+    const { start, end } = streamFrame(head.bytes);
+    const records = file.regions.map(({ name }, i) => {
+      const pages = Buffer.from(readRegion(file, finder, i).bytes);
+      const out = Buffer.alloc(recordsMaxBytes(pages.length / PAGE));
+      return out.subarray(0, encodePages({ block: name, blockOffset: 0 }, pages, out));
+    });
+    return Buffer.concat([start, ...records, end, tail()]);
   });
   withStream(remade, (file, finder) => {
     t.deepEqual(readRegion(file, finder, 0), { bytes: Buffer.concat([a, zero, zero, b]), absent: [] });
     t.deepEqual(readRegion(file, finder, 1), { bytes: Buffer.concat([zero, zero]), absent: [] });
   });
-  t.throws(() => new QemuStreamWriter(bytes.subarray(0, 20), () => {}), { code: 'CORRUPT' });
+  t.throws(() => streamFrame(bytes.subarray(0, 20)), { code: 'CORRUPT' });
+  t.throws(() => readStreamHead(bytes.subarray(0, 20)), { code: 'CORRUPT' });
 });
 
 // Everything that memory-format readers get wrong: where it stands, what is said of it.

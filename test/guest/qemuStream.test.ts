@@ -3,21 +3,19 @@
  *
  * QEMU 10 is named by VMSNAP_QEMU10 (test/guest/qemu10.sh unpacks it into a folder and prints its path).
  */
-import { closeSync, fstatSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
 import { openQemuStream, QEMU_HEAD, QEMU_TAIL } from '../../formats/qemu/openStream.js';
-import { QemuStreamWriter } from '../../formats/qemu/streamWriter.js';
-import { extract, inspect, load, openImage, save } from '../../lib/index.js';
+import { extract, inspect, load, loadMachine, save } from '../../lib/index.js';
 import { saveThroughPipe } from './cli.js';
 import { firstDifference } from './compare.js';
 import { bootGuest, type Guest, guestAvailabilityOrDemand } from './guest.js';
 
 const MEMORY_MIB = 128;
 const INCOMING_SECONDS = 40;
-const SEGMENT_BYTES = 4 * 2 ** 20;
 /** Slow enough that a live migration has to send pages again. */
 const LIVE_BYTES_PER_SECOND = 40e6;
 
@@ -176,26 +174,8 @@ function factsOf(path: string): ReadonlyMap<string, unknown> {
 
 /** Makes a stream out of an image that was made from one. */
 async function rebuild(image: string, target: string): Promise<void> {
-  const head = await attachment(image, QEMU_HEAD);
-  const tail = await attachment(image, QEMU_TAIL);
-  const out = openSync(target, 'w', 0o600);
-  const opened = await openImage(image);
-  try {
-    const writer = new QemuStreamWriter(head, (bytes) => writeAll(out, bytes));
-    for (const { name, sizeBytes } of opened.regions) {
-      for (let offset = 0; offset < sizeBytes; offset += SEGMENT_BYTES) {
-        const length = Math.min(SEGMENT_BYTES, sizeBytes - offset);
-        writer.pages({ name, blockOffset: 0 }, offset, await opened.read(name, offset, length));
-      }
-    }
-    writer.endRam();
-    writeAll(out, tail);
-  } finally {
-    await opened.close();
-    closeSync(out);
-  }
-}
-
-function writeAll(fd: number, bytes: Uint8Array): void {
-  for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done);
+  const folder = `${target}.machine`;
+  const { stateFile } = await loadMachine(image, folder);
+  renameSync(stateFile, target);
+  rmSync(folder, { recursive: true });
 }

@@ -25,6 +25,7 @@ export { Image, openImage } from './image.js';
 export { inspect } from './inspect.js';
 export { inspectMemoryFile } from './inspectMemoryFile.js';
 export { load, restoreDrill } from './load.js';
+export { salvage } from './salvage.js';
 export { save } from './save.js';
 export { systemTimeZone } from './store/calendar.js';
 export { checkStore } from './store/check.js';

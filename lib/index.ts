@@ -28,6 +28,7 @@ export { load, restoreDrill } from './load.js';
 export { loadMachine } from './qemu/incoming/loadMachine.js';
 export type * from './qemu/incoming/machineTypes.js';
 export { resume } from './qemu/incoming/resume.js';
+export { salvage } from './salvage.js';
 export { save } from './save.js';
 export { systemTimeZone } from './store/calendar.js';
 export { checkStore } from './store/check.js';

@@ -4,7 +4,6 @@
  * From a file the workers go by the index; from a pipe they take the records as they come, and the tail is checked at the
  * end. Either way nothing gets its final name before every byte is checked and synced.
  */
-import { fstatSync, statSync } from 'node:fs';
 import { corrupt } from '../formats/vmsnap/corrupt.js';
 import { Geometry } from '../formats/vmsnap/geometry.js';
 import { type ImageTail, mayOverride } from '../formats/vmsnap/imageFile.js';
@@ -16,6 +15,7 @@ import { coreLayout, type ExportPlan, limeLayout, rawLayout, TARGET_FORMATS, typ
 import { coreFacts, hasNotes } from './exportFacts.js';
 import { type ImageInput, openImageInput, readInputTail } from './imageInput.js';
 import { checkThreads, usage } from './options.js';
+import { requireOtherFile } from './otherFile.js';
 import { writeAt } from './pipeline/commitLine.js';
 import {
   createControl,
@@ -243,17 +243,6 @@ async function layoutOf(
   const message = `the guest-physical address of ${layout.leftOut.join(', ')} is not known: left out of the ${format} file`;
   warn({ code: 'region-left-out', message });
   return layout;
-}
-
-function requireOtherFile(input: ImageInput, target: string): void {
-  if (input.isStream || target === '-') return;
-  const existing = statSync(target, { throwIfNoEntry: false });
-  const own = fstatSync(input.fd);
-  if (existing?.ino !== own.ino || existing.dev !== own.dev) return;
-  throw new VmsnapError('USAGE', `image and target are the same file, ${target}`, {
-    path: target,
-    hint: 'give the target another name',
-  });
 }
 
 /** Into a stream memory goes from its beginning to its end; from a pipe, overriding records come in any order. */

@@ -15,7 +15,7 @@ import type { LinkDescription } from './pipeline/link.js';
 import { OPEN_ENDED_BYTES, type ReadJob } from './pipeline/readJob.js';
 import { createRecordLedger, type RecordLedgerShared } from './pipeline/recordLedger.js';
 
-export type ReadPlan = Pick<ReadJob, 'order' | 'selection' | 'sink' | 'collect' | 'structureOnly'>;
+export type ReadPlan = Pick<ReadJob, 'order' | 'selection' | 'sink' | 'collect' | 'structureOnly' | 'salvage'>;
 
 /** `tail` undefined: the image is a stream, or its end is damaged. `bases` undefined: they are not wanted. */
 export function createReadJobs(

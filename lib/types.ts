@@ -304,6 +304,44 @@ export interface LoadResult {
   readonly warnings: readonly Warning[];
 }
 
+export interface SalvageOptions extends CommonOptions, BaseDirOptions {
+  /** Replace an existing target. */
+  readonly force?: boolean | undefined;
+  /** Permissions of the target; default 0600. */
+  readonly mode?: number | undefined;
+  readonly owner?: { readonly uid: number; readonly gid: number } | undefined;
+}
+
+/** What was brought back of a damaged image. */
+export interface SalvageResult {
+  readonly image: string;
+  readonly target: string;
+  /** `index`: its end and index were sound. `walk`: its records were looked for from its beginning on. */
+  readonly way: 'index' | 'walk';
+  readonly memoryBytes: number;
+  /** Bytes of memory that are in the target as they were saved, zeros among them. */
+  readonly wholeBytes: number;
+  readonly lostBytes: number;
+  /** Memory that could not be brought back, in the order of the memory; holes in the target. */
+  readonly lost: readonly { readonly region: string; readonly offset: number; readonly length: number }[];
+  readonly regions: readonly {
+    readonly name: string;
+    readonly sizeBytes: number;
+    readonly lostBytes: number;
+    /** Nothing of it is lost, and its digest is right. */
+    readonly proven: boolean;
+  }[];
+  readonly dataBytes: number;
+  /** Pages whose contents the image does not know: they are zero in the target. */
+  readonly absentPages: number;
+  readonly imageBytes: number;
+  readonly bases: readonly string[];
+  /** Of the whole memory, if the image's end is left. */
+  readonly digest: string | undefined;
+  readonly run: { readonly threads: number; readonly durationSeconds: number };
+  readonly warnings: readonly Warning[];
+}
+
 export type RestoreDrillOptions = CommonOptions & BaseDirOptions;
 
 /** What a load that wrote nothing brought back and proved. */

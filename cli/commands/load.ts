@@ -1,9 +1,11 @@
 /** `vmsnap load`: the memory in an image back into a file, a device or a pipe. */
-import type { LoadOptions, LoadResult, TargetFormat } from '../../lib/index.js';
+import type { LoadOptions, LoadResult, SalvageOptions, TargetFormat } from '../../lib/index.js';
 import type { CommandContext, CommandSpec } from '../command.js';
 import { parseMode, parseOwner } from '../options/ownerOption.js';
 import { parseRange } from '../options/rangeOption.js';
 import { formatBytes, formatDuration } from '../output/units.js';
+import { salvageExitCode, salvageJson, salvageLines } from '../salvage/salvageAnswer.js';
+import { UsageError } from '../usageError.js';
 import {
   BASE_DIR_OPTION,
   exitCodeFor,
@@ -27,6 +29,7 @@ export const loadCommand: CommandSpec = {
     { name: 'range', kind: 'value', text: 'OFFSET:LENGTH; only this part of the memory, or of the region' },
     { name: 'machine', kind: 'value', text: 'FOLDER; all that QEMU needs to bring the machine back' },
     { name: 'in-place', kind: 'flag', text: 'write where TARGET stands: no temporary file, no rename' },
+    { name: 'salvage', kind: 'flag', text: 'of a damaged image: all that is whole, and a list of the rest' },
     THREADS_OPTION,
     { name: 'force', kind: 'flag', text: 'replace TARGET if it is there' },
     BASE_DIR_OPTION,
@@ -47,7 +50,8 @@ export const loadCommand: CommandSpec = {
     'IMAGE: a file or - (standard input). TARGET: a file, a block device or -',
     '(standard output); it holds the regions end to end. Exit code 0 means that the',
     'digest of the memory was checked and is right. With --as elf or lime TARGET is',
-    'a new file or a pipe, and regions of unknown address are left out.',
+    'a new file or a pipe, and regions of unknown address are left out. --salvage',
+    'leaves holes for what is lost, lists it, and ends with 14.',
   ],
   lastIsOutput: true,
   run: runLoad,
@@ -58,6 +62,7 @@ async function runLoad(context: CommandContext): Promise<number> {
   const folder = args.value('machine');
   if (folder !== undefined) return runLoadMachine(context, folder);
   const [image, target] = args.requirePositionals(['IMAGE', 'TARGET']);
+  if (args.flag('salvage')) return runSalvage(context, image!, target!);
   const options = loadOptions(context);
   // Before the rest of the library is loaded.
   const { warmUp } = await import('../../lib/warmUp.js');
@@ -68,6 +73,25 @@ async function runLoad(context: CommandContext): Promise<number> {
   if (args.flag('json')) await answer.json(loadJson(result));
   else if (!args.flag('quiet') && target !== '-') await answer.lines(loadSummary(result));
   return exitCodeFor(result.warnings);
+}
+
+const NOT_WITH_SALVAGE = ['as', 'region', 'range'] as const;
+
+async function runSalvage(context: CommandContext, image: string, target: string): Promise<number> {
+  const { args, answer, talk } = context;
+  const other = args.flag('in-place') ? 'in-place' : NOT_WITH_SALVAGE.find((name) => args.value(name) !== undefined);
+  if (other !== undefined)
+    throw new UsageError(`--salvage does not go with --${other}`, 'salvage all memory into a new file first');
+  const { baseDirs, force, owner, mode, ...work } = loadOptions(context);
+  const options: SalvageOptions = { ...work, baseDirs, force, owner, mode };
+  const { salvage } = await import('../../lib/index.js');
+  const result = await salvage(image, target, options);
+  talk.clearProgress();
+  for (const { message } of result.warnings) talk.warning(message);
+  const isWhole = salvageExitCode(result) === 0;
+  if (args.flag('json')) await answer.json(salvageJson(result));
+  else if (!(args.flag('quiet') && isWhole)) await answer.lines(salvageLines(result));
+  return salvageExitCode(result);
 }
 
 function loadOptions(context: CommandContext): LoadOptions {

@@ -361,8 +361,22 @@ export class ChainDecoder {
     const error = corrupt(path, prefix.offset + at, `chunk ${chunk} of segment ${prefix.subject}: ${fault}`);
     if (onDamage === undefined) throw error;
     const ranges = chunkRanges(states, tables.pageCount, chunk, chunkSize / pageSize, pageSize);
-    onDamage({ structure: 'chunk', error, ranges });
+    onDamage({ structure: 'chunk', error, ranges: this.#ownedRanges(this.#layers.indexOf(layer), ranges) });
     return false;
+  }
+
+  /** Of the pages in `ranges`, those that this layer holds: others are in a record above it. */
+  #ownedRanges(number: number, ranges: readonly { offset: number; length: number }[]): Damage['ranges'] {
+    const owned: { offset: number; length: number }[] = [];
+    for (const { offset, length } of ranges) {
+      for (let at = offset; at < offset + length; at += this.#pageSize) {
+        if (this.#owners[at / this.#pageSize] !== number) continue;
+        const last = owned.at(-1);
+        if (last !== undefined && last.offset + last.length === at) last.length += this.#pageSize;
+        else owned.push({ offset: at, length: this.#pageSize });
+      }
+    }
+    return owned;
   }
 
   #isNeeded({ chunkSize, tables }: Layer, chunk: number): boolean {

@@ -53,6 +53,8 @@ export const NUMBER_INDEX_BYTES = 19;
 /** Zero pages that stand in a record, which they do in a differential image where the base has something else. */
 export const NUMBER_PAGES_ZERO = 26;
 export const NUMBER_PAGES_ABSENT = 27;
+/** Under the claim lock. Of a walk: the number of segments, once all of them are claimed that have no record. */
+export const NUMBER_INPUT_SEGMENTS_END = 28;
 const NUMBER_COUNT = 32;
 
 export const STAT_DONE_BYTES = 0;

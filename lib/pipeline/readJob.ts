@@ -72,6 +72,8 @@ export interface ReadJob {
   /** Go on after damage and report all of it. */
   readonly collect: boolean;
   readonly structureOnly: boolean;
+  /** Leave out of the sink what is damaged, and list it; with `collect`. */
+  readonly salvage?: boolean | undefined;
 }
 
 export interface WorkerFinding {
@@ -101,8 +103,17 @@ export interface ReadWorkerResult {
   readonly others: readonly MetRecord[];
   /** What the tables of the segment records that count add up to. */
   readonly totals: SegmentTotals;
+  /** Of a salvage: all memory that was not brought back, but for what comes after the last record. */
+  readonly lost: readonly LostSpan[];
   /** In an open-ended region, whose records say how long each segment is: the first that is not full, and the last. */
   readonly openSegments: { readonly firstShort: OpenSegment | undefined; readonly last: OpenSegment | undefined };
+}
+
+/** A stretch of a region that could not be brought back. */
+export interface LostSpan {
+  readonly region: number;
+  readonly offset: number;
+  readonly length: number;
 }
 
 /** [kind, subject, offset, prefix CRC, raw bytes, part number] */

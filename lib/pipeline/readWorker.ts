@@ -5,7 +5,7 @@
 
 import { corrupt } from '../../formats/vmsnap/corrupt.js';
 import { Geometry, leavesIn, type SegmentPlace } from '../../formats/vmsnap/geometry.js';
-import { type ImageHead, readExactly, readIndexBlock } from '../../formats/vmsnap/imageFile.js';
+import { type ImageHead, readExactly, readIndexBlock, readUpTo } from '../../formats/vmsnap/imageFile.js';
 import { decodeIndexEntry, type IndexEntry } from '../../formats/vmsnap/imageIndex.js';
 import {
   CHUNK_ENTRY_BYTES,
@@ -29,6 +29,7 @@ import { type ChainEntries, ChainIndex } from './chainIndex.js';
 import { isAborted, STAT_CHUNKS, STAT_IMAGE_BYTES, statsOf, WORD_ABORT, WORD_CLAIM_LOCK } from './control.js';
 import { IndexClaims, type ReadClaim } from './indexClaims.js';
 import { readImageRange, rebuildHead, rebuildLink } from './link.js';
+import { LostMemory, leaveOut } from './lostMemory.js';
 import { entryMismatch, matchesEntry, requireCounts } from './matchEntry.js';
 import { Aborted, lock, unlock } from './mutex.js';
 import {
@@ -71,6 +72,8 @@ class ReadWorker {
   readonly #walkClaims: WalkClaims | undefined;
   readonly #ledger: RecordLedger | undefined;
   readonly #record: Buffer;
+  /** Of a salvage. */
+  readonly #lost: LostMemory | undefined;
   readonly #sums: BigUint64Array;
   readonly #stats: Float64Array;
   readonly #findings: WorkerFinding[] = [];
@@ -92,8 +95,10 @@ class ReadWorker {
     this.#chain = bases.length === 0 ? undefined : new ChainDecoder(bases, this.#geometry);
     this.#stats = statsOf(job.control, job.worker);
     this.#sink = new Sink(job.sink, job.selection, this.#geometry, job.control, this.#stats);
+    this.#lost = job.salvage ? new LostMemory(this.#geometry) : undefined;
     const note = (structure: string, error: VmsnapError, segment?: number) =>
       this.#noteFinding(structure, error, segment);
+    const noteLost = (from: number, end: number) => this.#lost?.addSegments(from, end);
     this.#indexClaims =
       job.order === 'index'
         ? new IndexClaims(job, this.#geometry, new ChainIndex([rebuildLink(job.top!), ...bases]))
@@ -102,7 +107,17 @@ class ReadWorker {
     const baseIndex = bases.length === 0 ? undefined : new ChainIndex(bases);
     this.#walkClaims =
       job.order === 'walk'
-        ? new WalkClaims(job, this.#head, this.#geometry, this.#decoder, this.#stats, note, baseIndex, this.#ledger)
+        ? new WalkClaims(
+            job,
+            this.#head,
+            this.#geometry,
+            this.#decoder,
+            this.#stats,
+            note,
+            noteLost,
+            baseIndex,
+            this.#ledger,
+          )
         : undefined;
     this.#record = Buffer.alloc(recordMaxBytes(this.#geometry, this.#head.header.alignmentBytes));
     this.#sums = new BigUint64Array(2 * job.regionSizes.length);
@@ -124,6 +139,7 @@ class ReadWorker {
       tail: this.#walkClaims?.notes ?? { end: undefined, list: undefined, footer: undefined },
       others: this.#walkClaims?.notes.others ?? [],
       totals: this.#totals,
+      lost: this.#lost?.spans ?? [],
       openSegments: { firstShort: this.#firstShort, last: this.#lastOpen },
     };
   }
@@ -159,8 +175,12 @@ class ReadWorker {
       return;
     }
     const [own, ...below] = entries;
-    if (own === undefined) this.#takeBases(sequence, segment, below);
-    else this.#takeIndexed(sequence, segment, own, below);
+    const take = () => {
+      if (own === undefined) this.#takeBases(sequence, segment, below);
+      else this.#takeIndexed(sequence, segment, own, below);
+    };
+    if (this.#job.salvage) this.#collecting(segment, take);
+    else take();
   }
 
   /** A segment of which this image has no record, but one of its bases. */
@@ -168,11 +188,18 @@ class ReadWorker {
     const place = this.#geometry.placeOf(segment);
     const chain = this.#chain!;
     chain.resolve(segment, place.sizeBytes / this.#geometry.pageSize, entries);
-    chain.decode();
-    chain.checkLeaves();
+    const onDamage = this.#lost && ((damage: Damage) => this.#noteDamage(damage, segment));
+    if (chain.decode(undefined, onDamage)) chain.checkLeaves(onDamage);
     this.#countChain(chain);
     this.#addLeaves(place, chain.leaves, leavesIn(place.sizeBytes));
-    this.#sink.writeSegment(sequence, place, chain);
+    this.#writeSegment(sequence, place, chain);
+  }
+
+  /** Of a salvage, what is damaged in the segment is left out. */
+  #writeSegment(sequence: number, place: SegmentPlace, decoded: DecodedSegment): void {
+    const pages = this.#lost?.takePages(place);
+    const left = pages === undefined ? decoded : leaveOut(pages, decoded, this.#geometry.pageSize);
+    this.#sink.writeSegment(sequence, place, left);
   }
 
   #countChain(chain: ChainDecoder): void {
@@ -228,13 +255,22 @@ class ReadWorker {
       action();
     } catch (error) {
       if (!(error instanceof VmsnapError) || error.code !== 'CORRUPT') throw error;
+      this.#lost?.loseSegment(segment);
       this.#noteFinding('record', error, segment);
     }
   }
 
   #readWalked(prefix: RecordPrefix): Buffer {
     const length = this.#job.structureOnly ? headBytes(prefix) : recordBytes(prefix, this.#head.header.alignmentBytes);
+    if (this.#job.salvage) return this.#readCutOff(prefix.offset, length);
     return readExactly(this.#job.image, prefix.offset, length, `the record of segment ${prefix.subject}`, this.#record);
+  }
+
+  /** Of a record that the file ends in, the chunks that are there may be whole; checksums tell. */
+  #readCutOff(offset: number, length: number): Buffer {
+    const record = this.#record.subarray(0, length);
+    record.fill(0, readUpTo(this.#job.image, offset, record));
+    return record;
   }
 
   /**
@@ -294,7 +330,7 @@ class ReadWorker {
     if (this.#ledger === undefined) {
       this.#addTotals(totals, 1);
       if (decoded.leaves !== undefined) this.#addLeaves(sized, decoded.leaves, tables.leafCount);
-      this.#sink.writeSegment(sequence, sized, decoded);
+      this.#writeSegment(sequence, sized, decoded);
       return;
     }
     this.#ledger.take(segment, sequence, (earlier) =>
@@ -384,6 +420,7 @@ class ReadWorker {
   }
 
   #noteDamage({ structure, error, ranges }: Damage, segment: number): void {
+    this.#lost?.noteRanges(segment, ranges);
     this.#noteFinding(structure, error, segment, ranges);
   }
 

@@ -43,6 +43,7 @@ import {
   NUMBER_INPUT_PREFIX_HELD,
   NUMBER_INPUT_PREVIOUS_SEGMENT,
   NUMBER_INPUT_RECORDS,
+  NUMBER_INPUT_SEGMENTS_END,
   NUMBER_INPUT_STATE,
   NUMBER_LAST_REGION_BYTES,
   NUMBER_NEXT_SEQUENCE,
@@ -58,8 +59,9 @@ import type { SegmentDecoder } from './segmentDecoder.js';
 const STATE_ENDING = 2;
 const STATE_OVER = 1;
 
-/** After damage the next record is looked for in steps of this size. */
-const RESYNC_WINDOW_BYTES = MIB;
+/** After damage the next record is looked for in steps of this size, and of twice as much each time it is not there. */
+const RESYNC_FIRST_BYTES = 4096;
+const RESYNC_MOST_BYTES = MIB;
 
 export type WalkClaim =
   | {
@@ -88,6 +90,9 @@ export interface WalkNotes {
 
 export type NoteDamage = (structure: string, error: VmsnapError, segment?: number) => void;
 
+/** Segments [from, end) of which the walk cannot tell what they held. */
+export type NoteLost = (from: number, end: number) => void;
+
 export class WalkClaims {
   readonly notes: WalkNotes = { end: undefined, list: undefined, footer: undefined, others: [] };
   readonly #job: ReadJob;
@@ -97,6 +102,7 @@ export class WalkClaims {
   readonly #numbers: Float64Array;
   readonly #stats: Float64Array;
   readonly #noteDamage: NoteDamage;
+  readonly #noteLost: NoteLost;
   readonly #baseIndex: ChainIndex | undefined;
   readonly #ledger: RecordLedger | undefined;
   readonly #prefixBytes = Buffer.alloc(PREFIX_BYTES);
@@ -108,6 +114,7 @@ export class WalkClaims {
     decoder: SegmentDecoder,
     stats: Float64Array,
     noteDamage: NoteDamage,
+    noteLost: NoteLost,
     baseIndex: ChainIndex | undefined,
     ledger: RecordLedger | undefined,
   ) {
@@ -118,6 +125,7 @@ export class WalkClaims {
     this.#numbers = job.control.numbers;
     this.#stats = stats;
     this.#noteDamage = noteDamage;
+    this.#noteLost = noteLost;
     this.#baseIndex = baseIndex;
     this.#ledger = ledger;
   }
@@ -230,17 +238,31 @@ export class WalkClaims {
       throw corrupt(path, prefix.offset, `${kindName(prefix.kind)} record after the end manifest`);
     }
     // After damage the record before is not known; -1 stands for that.
-    if (chain >= 0 && prefix.chain !== chain) {
-      this.#noteDamage(
-        kindName(prefix.kind),
+    if (chain < 0) return;
+    if (prefix.chain !== chain) {
+      this.#outOfOrder(
+        prefix,
         corrupt(path, prefix.offset, `${kindName(prefix.kind)} record does not follow the one before it`),
       );
-    } else if (chain >= 0 && prefix.previousSegment !== previous) {
-      this.#noteDamage(
-        kindName(prefix.kind),
+    } else if (prefix.previousSegment !== previous) {
+      this.#outOfOrder(
+        prefix,
         corrupt(path, prefix.offset, `a segment record is missing before this ${kindName(prefix.kind)}`),
       );
     }
+  }
+
+  /** Sound records that do not belong together: no damage makes such. Which are the image's own cannot be told. */
+  #outOfOrder(prefix: RecordPrefix, error: VmsnapError): void {
+    if (!this.#job.salvage) {
+      this.#noteDamage(kindName(prefix.kind), error);
+      return;
+    }
+    throw new VmsnapError('UNSUPPORTED', `${error.message}; records of several images cannot be salvaged`, {
+      path: error.path,
+      offset: error.offset,
+      hint: 'restore the image from another copy',
+    });
   }
 
   /** Only index blocks stand between the parts of an attachment. */
@@ -322,13 +344,22 @@ export class WalkClaims {
       case KIND_INDEX_LIST: {
         decodeCountedRecord(record, prefix, path);
         this.notes.list = { offset: prefix.offset, bytes: Buffer.from(record) };
+        const gap = this.#gapBeforeList(prefix);
         this.#advance(prefix);
         this.#takeFooter();
-        return this.#over();
+        this.#over();
+        return gap;
       }
     }
     this.#advance(prefix);
     return undefined;
+  }
+
+  /** Of a salvage: where the end manifest is lost, the index list too says that no segment record comes any more. */
+  #gapBeforeList(prefix: RecordPrefix): WalkClaim | undefined {
+    const isEnding = this.#numbers[NUMBER_INPUT_STATE] === STATE_ENDING;
+    if (isEnding || !this.#job.salvage || this.#job.openEnded || this.#ledger !== undefined) return undefined;
+    return this.#gapToEnd(prefix, this.#geometry.segmentCount);
   }
 
   /** The segments after the last record are zero, or the base's. Their number may be known only now. */
@@ -337,14 +368,20 @@ export class WalkClaims {
     const payload = decodeCountedRecord(record, prefix, path).payload;
     const geometry = imageGeometry(this.#head.start, decodeEndManifest(payload, this.#head.start, path, prefix.offset));
     this.#numbers[NUMBER_LAST_REGION_BYTES] = geometry.regions.at(-1)!.sizeBytes;
+    return this.#gapToEnd(prefix, geometry.segmentCount);
+  }
+
+  #gapToEnd(prefix: RecordPrefix, segmentCount: number): WalkClaim | undefined {
+    const { path } = this.#job.image;
     const segment = this.#ledger === undefined ? this.#numbers[NUMBER_INPUT_PREVIOUS_SEGMENT]! + 1 : 0;
-    if (segment > geometry.segmentCount)
+    if (segment > segmentCount)
       throw corrupt(path, prefix.offset, 'end manifest: there are records of segments beyond the memory');
-    const count = geometry.segmentCount - segment;
+    const count = segmentCount - segment;
+    this.#numbers[NUMBER_INPUT_SEGMENTS_END] = segmentCount;
     if (count === 0) return undefined;
     if (this.#baseIndex !== undefined || this.#ledger !== undefined) {
       this.#numbers[NUMBER_INPUT_GAP_NEXT] = segment;
-      this.#numbers[NUMBER_INPUT_GAP_END] = geometry.segmentCount;
+      this.#numbers[NUMBER_INPUT_GAP_END] = segmentCount;
       return this.#nextOfGap();
     }
     return { kind: 'zero', sequence: this.#sequence(), segment, count };
@@ -420,24 +457,42 @@ export class WalkClaims {
     this.#numbers[NUMBER_INPUT_OFFSET] = next.offset;
     this.#numbers[NUMBER_INPUT_CHAIN] = -1;
     const previous = this.#numbers[NUMBER_INPUT_PREVIOUS_SEGMENT]!;
-    this.#numbers[NUMBER_INPUT_PREVIOUS_SEGMENT] =
-      this.#ledger === undefined ? Math.max(next.previousSegment, previous) : next.previousSegment;
+    if (this.#ledger !== undefined) {
+      this.#numbers[NUMBER_INPUT_PREVIOUS_SEGMENT] = next.previousSegment;
+      return;
+    }
+    // What lies before the record that should stand in front of `next` is not known; what lies behind it has no record.
+    const before = Math.max(next.previousSegment, previous);
+    this.#noteLost(previous + 1, Math.min(before + 1, this.#geometry.segmentCount));
+    this.#numbers[NUMBER_INPUT_PREVIOUS_SEGMENT] = before;
   }
 
+  /** Reads about twice as many bytes as it passes over, so that many damaged places take no longer than a few. */
   #findPrefix(from: number): RecordPrefix | undefined {
     const { alignmentBytes } = this.#head.header;
-    const window = Buffer.allocUnsafe(RESYNC_WINDOW_BYTES + PREFIX_BYTES);
-    for (let base = from; ; base += RESYNC_WINDOW_BYTES) {
+    let windowBytes = RESYNC_FIRST_BYTES;
+    for (let base = from; ; ) {
+      const window = Buffer.allocUnsafe(windowBytes + PREFIX_BYTES);
       const got = readUpTo(this.#job.image, base, window);
-      for (let at = 0; at + PREFIX_BYTES <= got && at < RESYNC_WINDOW_BYTES; at += alignmentBytes) {
-        if (window[at] !== 0x56 || window.readUInt32LE(at + 16) !== (base + at) % 2 ** 32) continue;
-        try {
-          return decodePrefix(window, at, this.#place(base + at));
-        } catch (error) {
-          if (!(error instanceof VmsnapError)) throw error;
-        }
+      for (let at = 0; at + PREFIX_BYTES <= got && at < windowBytes; at += alignmentBytes) {
+        const found = this.#prefixIn(window, at, base + at);
+        if (found !== undefined) return found;
       }
       if (got < window.length) return undefined;
+      base += windowBytes;
+      windowBytes = Math.min(2 * windowBytes, RESYNC_MOST_BYTES);
+    }
+  }
+
+  /** The cheap checks come first: a hostile file may have something like a prefix in every place. */
+  #prefixIn(window: Buffer, at: number, offset: number): RecordPrefix | undefined {
+    if (window[at] !== 0x56 || window.readUInt32LE(at + 16) !== offset % 2 ** 32) return undefined;
+    if (native.crc32c(window, at, 60, 0) !== window.readUInt32LE(at + 60)) return undefined;
+    try {
+      return decodePrefix(window, at, this.#place(offset));
+    } catch (error) {
+      if (!(error instanceof VmsnapError)) throw error;
+      return undefined;
     }
   }
 }

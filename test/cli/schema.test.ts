@@ -49,6 +49,7 @@ test('real outputs match their schemas', async (t) => {
   await validate(0, 'doctor', '--emulated');
   await validate(0, 'save', '--frozen', '--base', 'none', '--region', 'a=1M@0', '--region', 'b=1M@4G', 'mem', 'diff');
   await validate(0, 'load', 'diff', 'out2');
+  await validate(0, 'load', '--salvage', 'diff', 'out3');
   await validate(0, 'inspect', 'diff');
   await validate(0, 'verify', 'diff');
   await validate(0, 'flatten', 'diff', 'flat');
@@ -89,7 +90,9 @@ test('real outputs match their schemas', async (t) => {
   await validate(2, 'save', '--lvel', 'a', 'b');
   invertByte(join(folder, 'img'), 30_000);
   await validate(14, 'verify', 'img');
+  await validate(14, 'load', '--salvage', 'img', 'saved');
   truncateSync(join(folder, 'img'), 40_000);
+  await validate(14, 'load', '--salvage', 'img', 'saved2');
   await validate(14, 'inspect', 'img');
   await validate(14, 'verify', 'img');
   t.deepEqual([...seen].sort(), readdirSync(join(ROOT, 'docs', 'schema')).sort(), 'every schema was used');

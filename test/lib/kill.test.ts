@@ -2,6 +2,7 @@
  * SIGKILL at random moments: what stood under the name stands untouched, and the next run sweeps what was left.
  *
  * The moment is drawn over the time that such a run takes, so kills fall into opening, writing, syncing and renaming.
+ * VMSNAP_KILLS=N spreads N kills over the five operations; without it there are about a hundred.
  */
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -13,8 +14,11 @@ import { MIB, mixedMemory, PAGE } from './support/memory.js';
 import { startWork } from './support/work.js';
 import { diskWorkspace, type Workspace, workspace } from './support/workspace.js';
 
-const KILLS = 22;
-const IN_PLACE_KILLS = 12;
+const OPERATIONS = 5;
+const KILLS_WANTED = process.env.VMSNAP_KILLS;
+const KILLS = KILLS_WANTED === undefined ? 22 : Math.ceil(Number(KILLS_WANTED) / OPERATIONS);
+const IN_PLACE_KILLS = KILLS_WANTED === undefined ? 12 : KILLS;
+const KILL_SECONDS_MAX = 30;
 const MEMORY = mixedMemory(48 * MIB);
 const OTHER = mixedMemory(6 * MIB, 77);
 const SEGMENTS = { segmentSize: MIB, threads: 2 } as const;
@@ -69,6 +73,7 @@ async function killAgainAndAgain(
   check: (finished: boolean) => Promise<void> | void,
   kills = KILLS,
 ): Promise<void> {
+  t.timeout(KILL_SECONDS_MAX * 1000 * (kills + 2));
   const longestMs = await durationMs(work);
   const tally: Tally = { killed: 0, finished: 0, leftovers: 0 };
   await check(true);

@@ -24,6 +24,37 @@ const refused = (
 
 export const loadCases: readonly Case[] = [
   {
+    title: '--salvage of a damaged image: what is whole, and a list of the rest',
+    prepare: [...image, { damage: 'img', at: -30_000 }],
+    args: ['load', '--salvage', 'img', 'out'],
+    exitCode: 14,
+    stdout:
+      /^out: .+ of 2\.3 MiB of memory brought back from img by its index, .+\nLOST: .+ in \d+ ranges, holes in out:\n( {2}region ram: .+ at 0x.+\n){15}$/,
+    stderr: /^vmsnap: warning: img is damaged; "vmsnap verify" tells where\n$/,
+    files: ['img', 'mem', 'out'],
+  },
+  {
+    title: '--salvage of an image that was cut off',
+    prepare: [...image, { truncate: 'img', bytes: 9000 }],
+    args: ['load', '--salvage', 'img', 'out'],
+    exitCode: 14,
+    stdout: /^out: .+ by walking its records, .+\nLOST: /,
+    stderr: /^vmsnap: warning: img is damaged; "vmsnap verify" tells where\n$/,
+    files: ['img', 'mem', 'out'],
+  },
+  {
+    title: '--salvage of an image that is whole',
+    prepare: image,
+    args: ['load', '--salvage', 'img', 'out'],
+    exitCode: 0,
+    stdout: /^out: .+\nnothing is lost, and the digest of the memory is right\n$/,
+    stderr: '',
+    files: ['img', 'mem', 'out'],
+    same: [['mem', 'out']],
+  },
+  refused('--salvage with --range', [], ['--salvage', '--range', '0:4K', 'img', 'out'], 2, /does not go with --range/),
+  refused('--salvage to standard output', [], ['--salvage', 'img', '-'], 2, /a salvage makes a new file/),
+  {
     title: 'into a new file, with a summary',
     prepare: image,
     args: ['load', 'img', 'out'],

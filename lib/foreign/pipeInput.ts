@@ -1,12 +1,11 @@
 /** The beginning of a pipe, read to find out what it is, and handed on with what comes later. */
 import type { MemoryAttachment, MemoryFormat } from '../../formats/memoryFile.js';
 import type { RegionManifest } from '../../formats/vmsnap/manifest.js';
-import { abortReason, linkSignal } from '../abort.js';
-import { createControl, type SharedControl } from '../pipeline/control.js';
+import type { SharedControl } from '../pipeline/control.js';
 import type { SourceDescription } from '../pipeline/feeds/sourceDescription.js';
 import type { Job } from '../pipeline/worker.js';
-import { runJobs } from '../pipeline/workerPool.js';
 import { isUndecided, START_BYTES } from './recognise.js';
+import { runAlone } from './runAlone.js';
 
 /** The shortest magic: most raw memory is ruled out by these. */
 const FIRST_BYTES = 4;
@@ -58,17 +57,8 @@ export class PipeInput {
   }
 
   /** Runs a job on a worker thread: the pipe may have nothing for long, and the main thread must not wait. */
-  async run<T>(job: (control: SharedControl) => Job): Promise<T> {
-    const control = createControl(1);
-    const unlink = linkSignal(this.#signal, control);
-    try {
-      const [result] = await runJobs<T>([job(control)], control);
-      return result!;
-    } catch (error) {
-      throw abortReason(error, this.#signal);
-    } finally {
-      unlink();
-    }
+  run<T>(job: (control: SharedControl) => Job): Promise<T> {
+    return runAlone(this.#signal, job);
   }
 
   /** Reads as much as it takes to tell what it is, and no more: a slow pipe may not give any more for long. */

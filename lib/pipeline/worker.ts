@@ -8,6 +8,7 @@ import { type CompareJob, runCompareWorker } from './compareWorker.js';
 import { type EstimateJob, runEstimateWorker } from './estimateWorker.js';
 import { type GunzipJob, runGunzipWorker } from './gunzipWorker.js';
 import { Aborted } from './mutex.js';
+import { type QemuIndexJob, runQemuIndexWorker } from './qemuIndexWorker.js';
 import { type QemuOpenJob, type QemuRestJob, runQemuOpenWorker, runQemuRestWorker } from './qemuReadWorker.js';
 import type { ReadJob } from './readJob.js';
 import { runReadWorker } from './readWorker.js';
@@ -23,6 +24,7 @@ export type Job =
   | StreamReadJob
   | CompareJob
   | EstimateJob
+  | QemuIndexJob
   | QemuOpenJob
   | QemuRestJob;
 
@@ -60,6 +62,8 @@ function run(job: Job): unknown {
       return runUnzstdWorker(job);
     case 'streamRead':
       return runStreamReadWorker(job);
+    case 'qemuIndex':
+      return runQemuIndexWorker(job);
     case 'qemuOpen':
       return runQemuOpenWorker(job);
     case 'qemuRest':

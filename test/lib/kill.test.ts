@@ -2,6 +2,7 @@
  * SIGKILL at random moments: what stood under the name stands untouched, and the next run sweeps what was left.
  *
  * The moment is drawn over the time that such a run takes, so kills fall into opening, writing, syncing and renaming.
+ * VMSNAP_KILLS=500: so many kills of each kind instead of a few.
  */
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -13,11 +14,11 @@ import { MIB, mixedMemory, PAGE } from './support/memory.js';
 import { startWork } from './support/work.js';
 import { diskWorkspace, type Workspace, workspace } from './support/workspace.js';
 
-const KILLS = 22;
-const IN_PLACE_KILLS = 12;
-const MEMORY = mixedMemory(48 * MIB);
-const OTHER = mixedMemory(6 * MIB, 77);
+const KILLS = Number(process.env.VMSNAP_KILLS ?? 12);
+const MEMORY = mixedMemory(32 * MIB);
+const OTHER = mixedMemory(2 * MIB, 77);
 const SEGMENTS = { segmentSize: MIB, threads: 2 } as const;
+const LIMIT_MS = 60_000 + 20_000 * KILLS;
 
 interface Tally {
   killed: number;
@@ -67,18 +68,17 @@ async function killAgainAndAgain(
   folder: Workspace,
   work: Work,
   check: (finished: boolean) => Promise<void> | void,
-  kills = KILLS,
 ): Promise<void> {
   const longestMs = await durationMs(work);
   const tally: Tally = { killed: 0, finished: 0, leftovers: 0 };
   await check(true);
-  for (let i = 0; i < kills; i++) {
+  for (let i = 0; i < KILLS; i++) {
     const finished = await runAndKill(work, longestMs);
     tally[finished ? 'finished' : 'killed']++;
     tally.leftovers += folder.leftovers().length;
     await check(finished);
   }
-  t.log(`${kills} kills: ${tally.killed} before the end, ${tally.leftovers} of them left something to sweep`);
+  t.log(`${KILLS} kills: ${tally.killed} before the end, ${tally.leftovers} of them left something to sweep`);
 }
 
 /** The next run, of whatever name, sweeps. */
@@ -89,6 +89,7 @@ async function requireSwept(t: ExecutionContext, folder: Workspace): Promise<voi
 }
 
 test.serial('save over an old image', async (t) => {
+  t.timeout(LIMIT_MS);
   const folder = await fixture(t);
   const image = folder.path('image');
   const old = readFileSync(folder.path('small'));
@@ -105,6 +106,7 @@ test.serial('save over an old image', async (t) => {
 });
 
 test.serial('save against a base', async (t) => {
+  t.timeout(LIMIT_MS);
   const folder = await fixture(t);
   const [base, changed, image] = [folder.path('big'), folder.path('changed'), folder.path('image')];
   writeFileSync(changed, everyThirdPageChanged(MEMORY));
@@ -123,6 +125,7 @@ test.serial('save against a base', async (t) => {
 });
 
 test.serial('load into a new file', async (t) => {
+  t.timeout(LIMIT_MS);
   const folder = await fixture(t);
   const target = folder.path('target');
   const work: Work = { operation: 'load', image: folder.path('big'), target, options: { threads: 2 } };
@@ -134,6 +137,7 @@ test.serial('load into a new file', async (t) => {
 });
 
 test.serial('load over an old target', async (t) => {
+  t.timeout(LIMIT_MS);
   const folder = await fixture(t);
   const target = folder.path('target');
   const old = mixedMemory(3 * MIB, 5);
@@ -149,6 +153,7 @@ test.serial('load over an old target', async (t) => {
 });
 
 test.serial('load in place: the marker tells that it is not done', async (t) => {
+  t.timeout(LIMIT_MS);
   const folder = await fixture(t, workspace);
   const target = folder.path('target');
   const stale = Buffer.alloc(MEMORY.length, 0x55);
@@ -164,5 +169,5 @@ test.serial('load in place: the marker tells that it is not done', async (t) => 
     t.deepEqual(folder.leftovers(), []);
     writeFileSync(target, stale);
   };
-  await killAgainAndAgain(t, folder, work, check, IN_PLACE_KILLS);
+  await killAgainAndAgain(t, folder, work, check);
 });

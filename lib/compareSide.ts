@@ -86,8 +86,12 @@ async function openImageSide(path: string, { baseDirs, signal }: CompareOptions)
 
 async function openMemorySide(path: string, stats: Stats, options: CompareOptions): Promise<OpenedSide> {
   if (stats.isFIFO() || stats.isCharacterDevice() || stats.isSocket()) throw notComparable(path);
-  const { format, onRecognised, signal } = options;
-  const source = await openSource(path, { format, onRecognised, signal }, RAW_PAGE_BYTES);
+  const { format, onRecognised, signal, onProgress, progressIntervalSeconds } = options;
+  const source = await openSource(
+    path,
+    { format, onRecognised, signal, onProgress, progressIntervalSeconds },
+    RAW_PAGE_BYTES,
+  );
   const { description } = source;
   if (!isRandom(description)) {
     source.close();

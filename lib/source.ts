@@ -17,6 +17,7 @@ import type { SizedRegion } from './chain.js';
 import { openToRead } from './files/namedPipe.js';
 import type { GuardedFile } from './files/sourceGuard.js';
 import {
+  checkedMemoryFile,
   checkMemoryFile,
   formatOf,
   openForeign,
@@ -150,7 +151,7 @@ class SourceOpener {
     const file = { fd: main.fd, path: main.path, sizeBytes: main.stats.size };
     const foreign = formatOf(file, this.#format);
     if (foreign?.format === 'libvirt-save') return await this.#libvirtSave(main, foreign);
-    if (foreign !== undefined) return this.#foreign(file, foreign);
+    if (foreign !== undefined) return await this.#foreign(file, foreign);
     const wrapper = this.#format === 'auto' && this.#options.regions === undefined ? wrapperOfFile(file) : undefined;
     return wrapper === undefined ? this.#extents(main) : await this.#wrapped(main, wrapper);
   }
@@ -223,13 +224,7 @@ class SourceOpener {
     const format = this.#format;
     if (format === 'cloud-hypervisor' || (format === 'auto' && isCloudHypervisor(path))) {
       this.#requireNoLayout(path, CLOUD_HYPERVISOR_TITLE);
-      const memory = openCloudHypervisor(path);
-      try {
-        checkMemoryFile(memory, path);
-      } catch (error) {
-        memory.close();
-        throw error;
-      }
+      const memory = checkedMemoryFile(openCloudHypervisor(path), path);
       return this.#memory(memory, path, CLOUD_HYPERVISOR_TITLE);
     }
     throw new VmsnapError('USAGE', `the source ${path} is a folder, and no Cloud Hypervisor snapshot`, {
@@ -254,13 +249,13 @@ class SourceOpener {
     const file = { fd: main.fd, path: main.path, sizeBytes: main.stats.size };
     const image = orElseRaw(main.path, entry, this.#format, () => readSaveImage(file));
     const kind = image.streamFormat;
-    if (kind === 'raw' || kind === 'sparse') return this.#foreign(file, entry);
+    if (kind === 'raw' || kind === 'sparse') return await this.#foreign(file, entry);
     return await this.#compressedSave(main, entry, image, kind);
   }
 
-  #foreign(file: ForeignFile, entry: ForeignFormat): OpenedSource {
+  async #foreign(file: ForeignFile, entry: ForeignFormat): Promise<OpenedSource> {
     this.#requireNoLayout(file.path, entry.title);
-    return this.#memory(openForeign(file, entry, this.#format), file.path, entry.title);
+    return this.#memory(await openForeign(file, entry, this.#options), file.path, entry.title);
   }
 
   /** A memory file that is open; closed with the source. */

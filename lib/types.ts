@@ -15,8 +15,9 @@ export type LayoutName = MachineLayout;
 
 /** How far a long operation is. */
 export interface Progress {
-  readonly phase: 'save' | 'load' | 'verify' | 'compare' | 'estimate';
-  /** Bytes of memory, or of the image in a verify, that are done. */
+  /** `index`: a migration stream is read once before its memory is, to find the pages in it. */
+  readonly phase: 'index' | 'save' | 'load' | 'verify' | 'compare' | 'estimate';
+  /** Bytes of memory, of the image in a verify, or of the file in an index, that are done. */
   readonly doneBytes: number;
   /** Undefined for a stream of unknown length. */
   readonly totalBytes: number | undefined;
@@ -66,7 +67,7 @@ export interface RecognisedSource {
 }
 
 /** How a source that is no image is to be understood. */
-export interface SourceOptions {
+export interface SourceOptions extends Pick<CommonOptions, 'signal' | 'onProgress' | 'progressIntervalSeconds'> {
   /**
    * `auto` (default): its content tells. `raw`: bytes of memory, whatever they look like. Else it must be of this format.
    * `firecracker` and `cloud-hypervisor` have no magic of their own.
@@ -83,7 +84,6 @@ export interface SourceOptions {
   readonly layout?: LayoutName | undefined;
   /** Called before the memory is read where it is in the file of another tool. */
   readonly onRecognised?: ((source: RecognisedSource) => void) | undefined;
-  readonly signal?: AbortSignal | undefined;
 }
 
 export interface SaveOptions extends CommonOptions, BaseDirOptions, SourceOptions {

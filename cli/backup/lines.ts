@@ -1,6 +1,6 @@
 /** What `vmsnap backup` tells people. */
 import { basename } from 'node:path';
-import type { BackupConfig, BackupJobReport } from '../../lib/index.js';
+import type { BackupConfig, BackupJob, BackupJobReport } from '../../lib/index.js';
 import { printable } from '../output/printable.js';
 import { formatTable } from '../output/table.js';
 import { formatBytes, formatDuration } from '../output/units.js';
@@ -34,10 +34,16 @@ export function planLines(report: BackupJobReport): string[] {
   ];
 }
 
+/** A source of regions alone is named by their files. */
+function sourceText(source: BackupJob['source'], { regions }: BackupJob['save']): string {
+  if (source.kind === 'command') return source.command.join(' ');
+  return source.source ?? [...new Set(regions?.map(({ file }) => file))].join(' ');
+}
+
 export function configLines({ file, jobs }: BackupConfig): string[] {
-  const rows = jobs.map(({ name, source, folder, nameTemplate }) => [
+  const rows = jobs.map(({ name, source, save, folder, nameTemplate }) => [
     name,
-    printable(source.kind === 'source' ? source.source : source.command.join(' ')),
+    printable(sourceText(source, save)),
     printable(`${folder}/${nameTemplate}`),
   ]);
   const count = jobs.length === 1 ? '1 job' : `${jobs.length} jobs`;

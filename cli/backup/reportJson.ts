@@ -55,7 +55,7 @@ export function configJson({ file, parallel, jobs }: BackupConfig): object {
       job: job.name,
       vm: job.machine.name,
       folder: job.folder,
-      source: job.source.kind === 'source' ? job.source.source : null,
+      source: job.source.kind === 'source' ? (job.source.source ?? null) : null,
       command: job.source.kind === 'command' ? job.source.command : null,
     })),
   };

@@ -16,7 +16,6 @@
 import { VmsnapError } from '../../native/errors.js';
 import { type ForeignFile, readAll } from '../foreignFile.js';
 import type { MemoryAttachment, MemoryFact, MemoryFile } from '../memoryFile.js';
-import { openQemuStream } from '../qemu/openStream.js';
 import { type DomainFacts, domainFacts } from './domainXml.js';
 
 const HEADER_BYTES = 92;
@@ -73,12 +72,6 @@ export function readSaveImage(file: ForeignFile): SaveImage {
       ...(cookie === undefined ? [] : [{ name: 'libvirt-cookie.xml', bytes: cookie }]),
     ],
   };
-}
-
-/** Opens one whose stream is not compressed. (What is compressed must be read from front to back: lib/source.ts.) */
-export function openLibvirtSave(file: ForeignFile): MemoryFile {
-  const image = readSaveImage(file);
-  return saveImageMemory(image, openQemuStream(file, image.streamOffset));
 }
 
 /** What its stream's reader says, told as of the whole file. `stream`: reads the same file, and closes with this one. */

@@ -7,7 +7,15 @@ import { native } from '../../native/binding.js';
 import { errnoError, VmsnapError } from '../../native/errors.js';
 import type { MemoryAttachment, PageFinder, PageSource, SourceExtent, StretchExtents } from '../memoryFile.js';
 import { addExtent } from '../memoryFile.js';
-import { attachmentsOf, isLeftOutBlock, machineTypeOf, type QemuFile, streamPages, withIndex } from './openStream.js';
+import type { SpillFile } from '../spillFile.js';
+import {
+  attachmentsOf,
+  type IndexedStream,
+  isLeftOutBlock,
+  machineTypeOf,
+  type QemuFile,
+  streamPages,
+} from './openStream.js';
 import { type BlockRegion, blockNameOf, blockRegions } from './ramRegions.js';
 import { QEMU_PAGE_BYTES, QemuStreamFinder, type QemuStreamPages } from './streamPages.js';
 import { checkStreamEnd } from './streamTail.js';
@@ -27,32 +35,38 @@ export interface MachineStream {
   close(): void;
 }
 
-/** `fileOf`: the file that holds a RAM block; undefined: none. @throws CORRUPT, UNSUPPORTED. */
-export function openMachineStream(file: QemuFile, fileOf: (block: string) => SourceExtent | undefined): MachineStream {
-  return withIndex(file, 0, ({ head, result, table }) => {
-    checkStreamEnd(file, result.end);
-    const regions = blockRegions(head, file.path, () => false);
-    const files = regions.map((region) =>
-      isLeftOutBlock(head, result, region.block) ? extentOf(region, file.path, fileOf) : null,
-    );
-    const neverSent = head.blocks.some(({ usedBytes }, block) => {
-      const { data, zero } = result.pages[block]!;
-      return !isLeftOutBlock(head, result, block) && data + zero < usedBytes / QEMU_PAGE_BYTES;
-    });
-    return {
-      machineType: machineTypeOf(head),
-      regions,
-      pages: {
-        kind: 'qemu-machine',
-        stream: streamPages(file, head, regions, table),
-        files,
-        longExtents: files.filter((extent) => extent !== null),
-        mayHaveAbsent: neverSent,
-      },
-      attachments: attachmentsOf(file, head, result.end),
-      close: () => closeSync(table.fd),
-    };
+/**
+ * A stream that has been read, whose page table is closed with what is returned, and not if this throws.
+ * `fileOf`: the file that holds a RAM block; undefined: none. @throws CORRUPT, UNSUPPORTED.
+ */
+export function openMachineStream(
+  file: QemuFile,
+  { head, result }: IndexedStream,
+  table: SpillFile,
+  fileOf: (block: string) => SourceExtent | undefined,
+): MachineStream {
+  checkStreamEnd(file, result.end);
+  const regions = blockRegions(head, file.path, () => false);
+  const files = regions.map((region) =>
+    isLeftOutBlock(head, result, region.block) ? extentOf(region, file.path, fileOf) : null,
+  );
+  const neverSent = head.blocks.some(({ usedBytes }, block) => {
+    const { data, zero } = result.pages[block]!;
+    return !isLeftOutBlock(head, result, block) && data + zero < usedBytes / QEMU_PAGE_BYTES;
   });
+  return {
+    machineType: machineTypeOf(head),
+    regions,
+    pages: {
+      kind: 'qemu-machine',
+      stream: streamPages(file, head, regions, table),
+      files,
+      longExtents: files.filter((extent) => extent !== null),
+      mayHaveAbsent: neverSent,
+    },
+    attachments: attachmentsOf(file, head, result.end),
+    close: () => closeSync(table.fd),
+  };
 }
 
 function extentOf(

@@ -16,7 +16,7 @@ import {
   type QemuIndex,
 } from '../../native/binding.js';
 import type { MemoryAttachment, MemoryFact, MemoryFile } from '../memoryFile.js';
-import { createSpillFile, type SpillFile } from '../spillFile.js';
+import type { SpillFile } from '../spillFile.js';
 import { faultError } from './fault.js';
 import { checkBitmapEnd, type MappedRamPages } from './mappedRamPages.js';
 import { type BlockRegion, blockRegions } from './ramRegions.js';
@@ -39,44 +39,45 @@ export function isQemuStream(start: Uint8Array): boolean {
   return start.length >= QEMU_MAGIC.length && QEMU_MAGIC.every((byte, i) => start[i] === byte);
 }
 
-/** Never set: opening is not stopped halfway. */
-const NO_ABORT = new Int32Array(1);
-const STEP_BYTES = 2 ** 30;
-
-/** `offset`: where in the file the stream begins; what is before it is not looked at. */
-export function openQemuStream(file: QemuFile, offset = 0): MemoryFile {
-  return withIndex(file, offset, (indexed) => describe(file, indexed));
-}
+/** Between two calls of `onStep`. */
+const STEP_BYTES = 64 * 2 ** 20;
 
 type IndexResult = ReturnType<QemuIndex['result']>;
 
-/** What one pass over a stream has found. */
+/** What one pass over a stream has found out, beside the page table. Plain data, for other threads. */
 export interface IndexedStream {
   readonly head: QemuHead;
   readonly result: IndexResult;
-  /** Where each page lies; who gets it closes it. */
-  readonly table: SpillFile;
 }
 
-/** The page table is closed if `describe` throws. */
-export function withIndex<T>(file: QemuFile, offset: number, describe: (indexed: IndexedStream) => T): T {
-  const table = createSpillFile();
-  try {
-    const index = new native.QemuIndex(file.fd, offset, file.sizeBytes, table.fd);
-    const head = index.readHead(NO_ABORT, 0);
-    if (head === undefined) throw faultError(index.fault(), file.path, table.path);
-    for (let next = 0; next !== QEMU_RAM_ENDED; ) {
-      next = index.step(STEP_BYTES, NO_ABORT, 0);
-      if (next === QEMU_FAULT) throw faultError(index.fault(), file.path, table.path);
-    }
-    return describe({ head, result: index.result(), table });
-  } catch (error) {
-    closeSync(table.fd);
-    throw error;
+/** How the pass over a stream is stopped, and watched. */
+export interface IndexWatch {
+  /** As in native/binding.ts (readStream): 1 stops the pass with a fault. */
+  readonly abort: Int32Array;
+  readonly abortIndex: number;
+  /** Is told up to which offset of the file the stream has been read. */
+  onStep(offset: number): void;
+}
+
+/**
+ * Reads a whole stream and fills the page table: as long as reading the file takes. (Of a mapped-ram file, only the head is read.)
+ * `offset`: where in the file the stream begins; what is before it is not looked at.
+ */
+export function indexQemuStream(file: QemuFile, offset: number, table: SpillFile, watch: IndexWatch): IndexedStream {
+  const { abort, abortIndex } = watch;
+  const index = new native.QemuIndex(file.fd, offset, file.sizeBytes, table.fd);
+  const head = index.readHead(abort, abortIndex);
+  if (head === undefined) throw faultError(index.fault(), file.path, table.path);
+  for (let next = 0; next !== QEMU_RAM_ENDED; ) {
+    next = index.step(STEP_BYTES, abort, abortIndex);
+    if (next === QEMU_FAULT) throw faultError(index.fault(), file.path, table.path);
+    watch.onStep(index.result().end);
   }
+  return { head, result: index.result() };
 }
 
-function describe(file: QemuFile, { head, result, table }: IndexedStream): MemoryFile {
+/** A stream of which the page table is full; it is closed with what is returned, and not if this throws. */
+export function indexedQemuMemory(file: QemuFile, { head, result }: IndexedStream, table: SpillFile): MemoryFile {
   const { path } = file;
   const pageCounts = countPages(head, result);
   if (!head.mappedRam) requirePages(file, head, result, pageCounts);

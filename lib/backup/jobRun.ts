@@ -1,5 +1,6 @@
 /**
- * One backup job from its lock to its report: lock, sweep, preflight, hook, save, verify, prune, hook, metrics, health check.
+ * One backup job from its lock to its report: lock, sweep, preflight, hook, save, hook, verify, prune, hook, metrics, health
+ * check.
  *
  * A job never throws: what goes wrong stands in its report, and everybody who should hear of it does (hook "error", metrics, monitor).
  * After a signal that is done as well, quickly: a machine that the hook "before" has paused must go on.
@@ -74,6 +75,8 @@ class JobRun {
   #sweptFiles = 0;
   /** From its first hook on, the hook "error" has something to mend. */
   #hooksBegun = false;
+  /** The hook "after-save" has let the machine go on. */
+  #released = false;
 
   constructor(job: BackupJob, context: JobContext) {
     this.#job = job;
@@ -131,12 +134,13 @@ class JobRun {
 
   /** Looks at the folder, and decides what is to be written and under what name. */
   async #preflight(): Promise<StoreEntry | undefined> {
-    const { folder, machine, fullEvery } = this.#job;
+    const { folder, machine, source, fullEvery } = this.#job;
     const { dryRun, signal } = this.#context;
     if (!dryRun) this.#sweptFiles = sweepFolder(folder);
     const { entries } = await listStore(folder, { signal });
     const group = machine.uuid === undefined ? `name:${machine.name}` : `uuid:${machine.uuid}`;
-    const { base, reason, warnings } = chooseBase(entries, group, fullEvery, this.#startedAt);
+    const live = source.kind === 'source' && source.live;
+    const { base, reason, warnings } = chooseBase(entries, group, { fullEvery, live }, this.#startedAt);
     for (const warning of warnings) this.#warn(warning);
     this.#setPlan(base, reason);
     this.#found.image = this.#freeName();
@@ -205,6 +209,8 @@ class JobRun {
         code: 'base-unusable',
         message: `${base.path} cannot be a base, so a full image is made: ${problem}`,
       });
+      // The machine runs again: it must be paused once more.
+      if (this.#released) await this.#hook('before', 'running');
     }
     await this.#trySave(undefined);
   }
@@ -218,6 +224,8 @@ class JobRun {
       if (base !== undefined && this.#isBaseFault(error, base)) return error.message;
       throw error;
     }
+    await this.#hook('after-save', 'running');
+    this.#released = this.#job.hooks['after-save'] !== undefined;
     if (!this.#job.verify) return undefined;
     const { signal } = this.#context;
     const { threads } = this.#job.save;

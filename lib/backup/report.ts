@@ -2,14 +2,23 @@
 import type { VmsnapError } from '../../native/errors.js';
 import type { Progress, SaveResult, Warning } from '../types.js';
 
-export type BackupPhase = 'lock' | 'preflight' | 'before' | 'save' | 'verify' | 'prune' | 'after' | 'error';
+export type BackupPhase =
+  | 'lock'
+  | 'preflight'
+  | 'before'
+  | 'save'
+  | 'after-save'
+  | 'verify'
+  | 'prune'
+  | 'after'
+  | 'error';
 
 export interface BackupJobReport {
   readonly job: string;
   /** The name of the machine. */
   readonly vm: string;
   readonly folder: string;
-  /** A job that failed in its hook "after" has its image all the same. */
+  /** A job that failed in its hook "after-save" or "after" has its image all the same. */
   readonly status: 'ok' | 'warning' | 'failed' | 'stopped';
   /** 0, 3 (warnings), or the code of the error. */
   readonly exitCode: number;

@@ -4,6 +4,7 @@ import { readUpTo } from '../../formats/vmsnap/imageFile.js';
 import { ATTACHMENTS_MAX, REGIONS_MAX } from '../../formats/vmsnap/layout.js';
 import { fileNameFault, nameFault, type RegionManifest, regionsFault } from '../../formats/vmsnap/manifest.js';
 import { VmsnapError } from '../../native/errors.js';
+import type { SourceOptions } from '../types.js';
 import { FOREIGN_FORMATS, type ForeignFile, type ForeignFormat, recognise, START_BYTES } from './recognise.js';
 import { refuseUnread } from './unread.js';
 
@@ -41,17 +42,27 @@ export function requireFormat(forced: MemoryFormat, start: Uint8Array, sizeBytes
 }
 
 /** Opens and checks. @throws as the reader does, with a hint on raw memory if nobody said what it is. */
-export function openForeign(file: ForeignFile, entry: ForeignFormat, forced: FormatOption): MemoryFile {
-  return orElseRaw(file.path, entry, forced, () => {
-    const opened = entry.open(file);
-    try {
-      checkMemoryFile(opened, file.path);
-      return opened;
-    } catch (error) {
-      opened.close();
-      throw error;
-    }
-  });
+export async function openForeign(
+  file: ForeignFile,
+  entry: ForeignFormat,
+  options: SourceOptions,
+): Promise<MemoryFile> {
+  try {
+    return checkedMemoryFile(await entry.open(file, options), file.path);
+  } catch (error) {
+    throw (options.format ?? 'auto') === 'auto' ? withRawHint(error, file.path, entry) : error;
+  }
+}
+
+/** A memory file that was opened just now; closed if it does not keep to what every reader must. */
+export function checkedMemoryFile(opened: MemoryFile, path: string): MemoryFile {
+  try {
+    checkMemoryFile(opened, path);
+    return opened;
+  } catch (error) {
+    opened.close();
+    throw error;
+  }
 }
 
 /** Memory may look like a file of another tool by chance: who is told that it is damaged must know the way out. */

@@ -1,12 +1,11 @@
 /** The beginning of a pipe, read to find out what it is, and handed on with what comes later. */
 import type { MemoryAttachment, MemoryFormat } from '../../formats/memoryFile.js';
 import type { RegionManifest } from '../../formats/vmsnap/manifest.js';
-import { abortReason, linkSignal } from '../abort.js';
-import { createControl, type SharedControl } from '../pipeline/control.js';
+import type { SharedControl } from '../pipeline/control.js';
 import type { SourceDescription } from '../pipeline/feeds/sourceDescription.js';
 import type { Job } from '../pipeline/worker.js';
-import { runJobs } from '../pipeline/workerPool.js';
 import { isUndecided, START_BYTES } from './recognise.js';
+import { runAlone } from './runAlone.js';
 
 /** The shortest magic: most raw memory is ruled out by these. */
 const FIRST_BYTES = 4;
@@ -57,27 +56,14 @@ export class PipeInput {
     return this.#start;
   }
 
+  /** Runs a job on a worker thread: the pipe may have nothing for long, and the main thread must not wait. */
   run<T>(job: (control: SharedControl) => Job): Promise<T> {
-    return runWaiting(job, this.#signal);
+    return runAlone(this.#signal, job);
   }
 
   /** Reads as much as it takes to tell what it is, and no more: a slow pipe may not give any more for long. */
   async readStart(): Promise<Buffer> {
     const start = await this.need(FIRST_BYTES);
     return isUndecided(start) ? await this.need(START_BYTES) : start;
-  }
-}
-
-/** Runs a job on a worker thread: a pipe may have nothing for long, and the main thread must not wait. */
-export async function runWaiting<T>(job: (control: SharedControl) => Job, signal: AbortSignal | undefined): Promise<T> {
-  const control = createControl(1);
-  const unlink = linkSignal(signal, control);
-  try {
-    const [result] = await runJobs<T>([job(control)], control);
-    return result!;
-  } catch (error) {
-    throw abortReason(error, signal);
-  } finally {
-    unlink();
   }
 }

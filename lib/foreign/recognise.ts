@@ -9,11 +9,13 @@ import { ELF_MAGIC, isElfCore, openElfCore } from '../../formats/elf/elfCore.js'
 import { FLAT_MAGIC } from '../../formats/kdump/flatIndex.js';
 import { isKdump, openKdump } from '../../formats/kdump/kdump.js';
 import { KDUMP_MAGIC } from '../../formats/kdump/kdumpHeader.js';
-import { isLibvirtSave, LIBVIRT_MAGICS, openLibvirtSave } from '../../formats/libvirt/saveImage.js';
+import { isLibvirtSave, LIBVIRT_MAGICS } from '../../formats/libvirt/saveImage.js';
 import { isLime, LIME_MAGIC, openLime } from '../../formats/lime/lime.js';
 import type { MemoryFile, MemoryFormat } from '../../formats/memoryFile.js';
-import { isQemuStream, openQemuStream, QEMU_MAGIC } from '../../formats/qemu/openStream.js';
+import { isQemuStream, QEMU_MAGIC } from '../../formats/qemu/openStream.js';
+import type { SourceOptions } from '../types.js';
 import type { PipeInput, PipeSource } from './pipeInput.js';
+import { openLibvirtFile, openQemuFile } from './qemuFile.js';
 import { openQemuPipe } from './qemuPipe.js';
 import { UNREAD_FORMATS } from './unread.js';
 
@@ -38,8 +40,8 @@ export interface ForeignFormat {
   readonly magics: readonly Uint8Array[];
   /** `start`: the first START_BYTES of it, or all there is. `sizeBytes`: SIZE_UNKNOWN of a pipe. */
   is(start: Uint8Array, sizeBytes: number): boolean;
-  /** Opens a file. @throws VmsnapError: CORRUPT, UNSUPPORTED, IO. */
-  open(file: ForeignFile): MemoryFile;
+  /** Opens a file. `options`: signal and progress, where that takes long. @throws VmsnapError: CORRUPT, UNSUPPORTED, IO. */
+  open(file: ForeignFile, options: SourceOptions): MemoryFile | Promise<MemoryFile>;
   /** Opens one that comes through a pipe. Undefined: it must be a file. */
   openPipe?(input: PipeInput): Promise<PipeSource>;
 }
@@ -51,7 +53,7 @@ export const FOREIGN_FORMATS: readonly ForeignFormat[] = [
     title: 'a QEMU migration stream',
     magics: [QEMU_MAGIC],
     is: isQemuStream,
-    open: openQemuStream,
+    open: openQemuFile,
     openPipe: openQemuPipe,
   },
   {
@@ -59,7 +61,7 @@ export const FOREIGN_FORMATS: readonly ForeignFormat[] = [
     title: 'a libvirt save image',
     magics: LIBVIRT_MAGICS,
     is: isLibvirtSave,
-    open: openLibvirtSave,
+    open: openLibvirtFile,
   },
   { format: 'elf-core', title: 'an ELF core', magics: [ELF_MAGIC], is: isElfCore, open: openElfCore },
   { format: 'kdump', title: 'a kdump file', magics: [KDUMP_MAGIC, FLAT_MAGIC], is: isKdump, open: openKdump },

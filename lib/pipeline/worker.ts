@@ -9,6 +9,7 @@ import type { EstimateJob } from './estimateWorker.js';
 import type { GunzipJob } from './gunzipWorker.js';
 import type { AcceptJob, SpoolJob } from './machineStreamWorker.js';
 import { Aborted } from './mutex.js';
+import type { QemuIndexJob } from './qemuIndexWorker.js';
 import type { QemuOpenJob, QemuRestJob } from './qemuReadWorker.js';
 import type { ReadJob } from './readJob.js';
 import type { SaveJob } from './saveWorker.js';
@@ -23,6 +24,7 @@ export type Job =
   | StreamReadJob
   | CompareJob
   | EstimateJob
+  | QemuIndexJob
   | QemuOpenJob
   | QemuRestJob
   | AcceptJob
@@ -63,6 +65,8 @@ async function run(job: Job): Promise<unknown> {
       return (await import('./unzstdWorker.js')).runUnzstdWorker(job);
     case 'streamRead':
       return (await import('./streamReadWorker.js')).runStreamReadWorker(job);
+    case 'qemuIndex':
+      return (await import('./qemuIndexWorker.js')).runQemuIndexWorker(job);
     case 'qemuOpen':
       return (await import('./qemuReadWorker.js')).runQemuOpenWorker(job);
     case 'qemuRest':

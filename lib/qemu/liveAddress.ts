@@ -27,7 +27,8 @@ export function openPeer(address: LiveAddress, signal?: AbortSignal): Promise<Qm
 
 /** What somebody types to make the machine go on. */
 export function resumeCommand(address: LiveAddress): string {
-  if (address.kind === 'libvirt') return `virsh qemu-monitor-command ${shellQuoted(address.domain)} '{"execute":"cont"}'`;
+  if (address.kind === 'libvirt')
+    return `virsh qemu-monitor-command ${shellQuoted(address.domain)} '{"execute":"cont"}'`;
   const words = `'{"execute":"qmp_capabilities"}' '{"execute":"cont"}'`;
   return `(printf '%s\\n' ${words}; sleep 1) | socat - UNIX-CONNECT:${shellQuoted(address.socket)}`;
 }

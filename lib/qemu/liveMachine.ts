@@ -14,13 +14,15 @@ import { closeSync, readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import type { MemoryAttachment, SourceExtent } from '../../formats/memoryFile.js';
 import { type MachineStream, openMachineStream } from '../../formats/qemu/machineStream.js';
+import type { IndexedStream, QemuFile } from '../../formats/qemu/openStream.js';
 import { type BlockRegion, blockNameOf } from '../../formats/qemu/ramRegions.js';
 import { QEMU_PAGE_BYTES } from '../../formats/qemu/streamPages.js';
 import { createSpillFile, type SpillFile } from '../../formats/spillFile.js';
 import { VmsnapError } from '../../native/errors.js';
 import { checkMemoryFile, soundMachine } from '../foreign/openForeign.js';
-import { PipeInput, runWaiting } from '../foreign/pipeInput.js';
+import { PipeInput } from '../foreign/pipeInput.js';
 import { openQemuPipe } from '../foreign/qemuPipe.js';
+import { runAlone } from '../foreign/runAlone.js';
 import { endFault, lastWords, startProgram } from '../processGroup.js';
 import { hasPageCache, type OpenedSource } from '../source.js';
 import type { MachineRun, SaveOptions } from '../types.js';
@@ -317,6 +319,19 @@ export class LiveMachine {
     }
   }
 
+  async #indexSpool(file: QemuFile): Promise<MachineStream> {
+    const table = createSpillFile();
+    try {
+      const indexed = await runAlone<IndexedStream>(this.signal, (control) => {
+        return { kind: 'qemuIndex', control, file, offset: 0, table };
+      });
+      return openMachineStream(file, indexed, table, (block) => this.#extentOf(block));
+    } catch (error) {
+      closeSync(table.fd);
+      throw error;
+    }
+  }
+
   /** The stream first, as it is small; the memory then lies still in its files. */
   async #openFiles({ fd }: Connection): Promise<OpenedMemory> {
     const { path } = this.#peer;
@@ -326,10 +341,10 @@ export class LiveMachine {
     const others = this.#facts.backends.filter((backend) => !isFile(backend));
     const maxBytes = SPOOL_EXTRA_BYTES + 2 * others.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
     const sizeBytes = await this.#withQemusWords(
-      runWaiting<number>((control) => ({ kind: 'spool', control, fd, path, into: spool, maxBytes }), this.signal),
+      runAlone<number>(this.signal, (control) => ({ kind: 'spool', control, fd, path, into: spool, maxBytes })),
     );
     await this.#awaitMigration();
-    const stream = openMachineStream({ fd: spool.fd, path, sizeBytes }, (block) => this.#extentOf(block));
+    const stream = await this.#indexSpool({ fd: spool.fd, path, sizeBytes });
     this.#stream = stream;
     const files = this.#memory.files.map((file) => ({ fd: file.fd, path: file.path }));
     const { regions, pages, attachments, machineType } = stream;

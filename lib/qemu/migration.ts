@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { native } from '../../native/binding.js';
 import { errnoError, VmsnapError, wrapSystemError } from '../../native/errors.js';
-import { runWaiting } from '../foreign/pipeInput.js';
+import { runAlone } from '../foreign/runAlone.js';
 import { fieldOf, listOf, textOf } from './answers.js';
 import type { GuardOrder } from './guard.js';
 import type { LiveAddress } from './liveAddress.js';
@@ -119,7 +119,7 @@ export class StreamSocket {
   async accept(signal: AbortSignal): Promise<Connection> {
     const path = this.path;
     const listening = this.#fd;
-    const fd = await runWaiting<number>((control) => ({ kind: 'accept', control, fd: listening, path }), signal);
+    const fd = await runAlone<number>(signal, (control) => ({ kind: 'accept', control, fd: listening, path }));
     const processId = native.peerProcess(fd);
     return { fd, processId: processId > 0 ? processId : undefined };
   }

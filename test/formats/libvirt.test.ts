@@ -9,6 +9,7 @@ import { MIB, mixedMemory } from '../lib/support/memory.js';
 import { onProgram } from '../lib/support/privileged.js';
 import { type Workspace, workspace } from '../lib/support/workspace.js';
 import { DOMAIN_XML, type ForgedSave, forgeSave, forgeStream } from '../support/libvirtSave.js';
+import { mappedRamStream } from '../support/qemuStream.js';
 
 const MEMORY = mixedMemory(2 * MIB);
 
@@ -139,6 +140,22 @@ for (const [name, format, [program, ...options]] of PACKED) {
     sameBytes(t, readFileSync(folder.path('back')), MEMORY);
   });
 }
+
+test('a sparse image: mapped-ram behind the header, with places that count from the beginning of the file', async (t) => {
+  const folder = workspace(t);
+  const before = forgeSave(MEMORY, { format: 6, cookie: '<qemusave/>', stream: Buffer.alloc(0) });
+  await saveForged(folder, Buffer.concat([before, mappedRamStream(MEMORY, before.length)]));
+  await requireMachine(t, folder, 'sparse');
+  const report = await inspectMemoryFile(folder.path('machine.save'));
+  t.is(report!.facts.find(({ key }) => key === 'compression')!.value, 'sparse');
+  t.is(report!.memory.sizeBytes, MEMORY.length);
+  // Places that count from the beginning of the stream are not those of the file.
+  const shifted = Buffer.concat([before, mappedRamStream(MEMORY, 0)]);
+  await failsWith(t, 'CORRUPT', saveForged(folder, shifted), /a bitmap at 0x/);
+  const cut = Buffer.concat([before, mappedRamStream(MEMORY, before.length)]).subarray(0, 2 * MIB);
+  await failsWith(t, 'CORRUPT', saveForged(folder, cut));
+  t.deepEqual(folder.leftovers(), []);
+});
 
 test('facts out of any XML, and of what is none', (t) => {
   const none = { name: undefined, uuid: undefined, architecture: undefined };

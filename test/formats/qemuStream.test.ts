@@ -1,13 +1,25 @@
 /** QEMU migration streams: forged ones, sound and broken, from a file and from a pipe. What real QEMU writes is in test/guest. */
-import { closeSync, fstatSync, ftruncateSync, mkdtempSync, openSync, readSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  ftruncateSync,
+  mkdtempSync,
+  openSync,
+  readSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import type { MemoryFile, PageFinder } from '../../formats/memoryFile.js';
 import { faultError } from '../../formats/qemu/fault.js';
-import { isQemuStream, openQemuStream, QEMU_HEAD, QEMU_TAIL } from '../../formats/qemu/openStream.js';
+import { isQemuStream, QEMU_HEAD, QEMU_TAIL } from '../../formats/qemu/openStream.js';
 import { encodePages, recordsMaxBytes } from '../../formats/qemu/pageRecords.js';
 import { readStreamHead, streamFrame } from '../../formats/qemu/streamFrame.js';
+import { type Progress, save } from '../../lib/index.js';
 import { createPageFinder } from '../../lib/pipeline/pageFinders.js';
 import { native, QEMU_FAULT, QEMU_FILLED_LENGTH, QEMU_MORE } from '../../native/binding.js';
 import { VmsnapError } from '../../native/errors.js';
@@ -22,6 +34,7 @@ import {
   magic,
   mappedHeader,
   named,
+  openQemuStream,
   PAGE,
   page,
   ramEnd,
@@ -577,3 +590,33 @@ function isReadOrRefused(t: ExecutionContext, read: () => unknown): boolean {
     return false;
   }
 }
+
+test('the pages of a stream are found while the main thread goes on: progress is told, and an abort is heard', async (t) => {
+  const pages = 2 ** 16;
+  const path = join(folder, 'long');
+  const records = Array.from({ length: 64 }, (_, i) => page('pc.ram', i * PAGE, a));
+  writeFileSync(path, Buffer.concat([...start(), ramStart([{ id: 'pc.ram', sizeBytes: 64 * PAGE }])]));
+  for (let written = 0; written < pages; written += 64) writeFileSync(path, ramPart(...records), { flag: 'a' });
+  writeFileSync(path, Buffer.concat([ramEnd(), tail()]), { flag: 'a' });
+  const { size } = statSync(path);
+  const options = { frozen: true, progressIntervalSeconds: 0.001, threads: 1 };
+  const seen: Progress[] = [];
+  let turns = 0;
+  const clock = setInterval(() => turns++, 1);
+  await save(path, join(folder, 'long.vmsnap'), { ...options, onProgress: (progress) => seen.push(progress) });
+  clearInterval(clock);
+  const index = seen.filter(({ phase }) => phase === 'index');
+  t.true(turns > 0);
+  t.true(index.length > 0);
+  t.deepEqual([index.at(-1)!.totalBytes, seen.at(-1)!.phase], [size, 'save']);
+  t.true(index.at(-1)!.doneBytes > size - 4096);
+  const controller = new AbortController();
+  const stopped = save(path, join(folder, 'none.vmsnap'), {
+    ...options,
+    signal: controller.signal,
+    onProgress: ({ phase }) => controller.abort(new Error(`stopped in ${phase}`)),
+  });
+  await t.throwsAsync(stopped, { message: 'stopped in index' });
+  t.false(existsSync(join(folder, 'none.vmsnap')));
+  rmSync(path);
+});

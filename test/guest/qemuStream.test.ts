@@ -8,8 +8,10 @@ import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
-import { openQemuStream, QEMU_HEAD, QEMU_TAIL } from '../../formats/qemu/openStream.js';
-import { extract, inspect, load, loadMachine, save } from '../../lib/index.js';
+import { QEMU_HEAD, QEMU_TAIL } from '../../formats/qemu/openStream.js';
+import { extract, inspect, inspectMemoryFile, load, loadMachine, save } from '../../lib/index.js';
+import { forgeSave } from '../support/libvirtSave.js';
+import { openQemuStream } from '../support/qemuStream.js';
 import { saveThroughPipe } from './cli.js';
 import { firstDifference } from './compare.js';
 import { bootGuest, type Guest, guestAvailabilityOrDemand } from './guest.js';
@@ -108,6 +110,23 @@ for (const version of versions) {
   });
 
   if (!version.hasMappedRam) continue;
+  guestTest("libvirt's sparse image: QEMU writes mapped-ram behind libvirt's header", async (t) => {
+    const file = path('sparse');
+    const header = forgeSave(Buffer.alloc(0), { format: 6, stream: Buffer.alloc(0) });
+    await guest.stop();
+    await setCapabilities(guest, { 'mapped-ram': true, multifd: true });
+    await guest.migrate(`file:${file},offset=${header.length}`);
+    const fd = openSync(file, 'r+');
+    writeSync(fd, header, 0, header.length, 0);
+    closeSync(fd);
+    const image = await isMemory(t, file, guest);
+    const { source, machine } = await inspect(image);
+    t.deepEqual([source.kind, machine.name], ['libvirt-save', 'web&1']);
+    t.is((await inspectMemoryFile(file))!.facts.find(({ key }) => key === 'compression')!.value, 'sparse');
+    rmSync(file);
+    await guest.resume();
+  });
+
   for (const multifd of [false, true]) {
     guestTest(`a mapped-ram file ${multifd ? 'with' : 'without'} multifd`, async (t) => {
       const file = path(`mapped-${multifd}`);

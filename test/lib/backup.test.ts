@@ -105,6 +105,31 @@ for (const [what, offset] of [
   });
 }
 
+test('a machine in several files: regions instead of a source', async (t) => {
+  const house = backupHouse(t);
+  writeFileSync(house.path('high'), randomMemory(MIB));
+  const regions = 'regions = ["low=2M@0:memory", "high=1M@0x100000000:high"]\nchunk-size = "64K"';
+  const toml = oneJob(regions).replace('source = "memory"\n', '');
+  const [first, second] = await nights(house, toml, 2);
+  t.deepEqual(
+    first!.saved!.regions.map(({ name, gpa }) => [name, gpa]),
+    [
+      ['low', 0],
+      ['high', 2 ** 32],
+    ],
+  );
+  t.deepEqual([second!.kind, second!.status], ['differential', 'ok']);
+  await restores(t, house, second!.image!, Buffer.concat([house.memory, readFileSync(house.path('high'))]));
+});
+
+test('a running machine: its second image is full too, and the plan says why', async (t) => {
+  const house = backupHouse(t);
+  await nights(house, oneJob(), 1);
+  const live = oneJob().replace('source = "memory"', 'source = "qemu:none.qmp"');
+  const plan = await house.runOne(live, { dryRun: true });
+  t.deepEqual([plan.kind, plan.reason, plan.base], ['full', 'each image of a running machine is full', undefined]);
+});
+
 test('a machine that got more memory starts a chain of its own', async (t) => {
   const house = backupHouse(t);
   const command = oneJob().replace('source = "memory"', `command = ["cat", "${house.path('memory')}"]`);

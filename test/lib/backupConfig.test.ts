@@ -23,9 +23,31 @@ const MISTAKES: readonly (readonly [string, string, string, RegExp, RegExp?])[] 
   ['broken TOML', '[jobs.web1]\nsource = "mem\n', '2:14', /no TOML/],
   ['a key that stands twice', `${JOB}folder = "x"\n`, '4:1', /no TOML/],
   ['a misspelt key', `${JOB}  codek = "zstd"\n`, '4:3', /unknown key jobs\.web1\.codek/, /did you mean codec\?/],
-  ['a key like none', `${JOB}xyzzy = 1\n`, '4:1', /unknown key/, /the keys here are source, command/],
+  ['a key like none', `${JOB}xyzzy = 1\n`, '4:1', /unknown key/, /the keys here are .*source, command/],
   ['a misspelt table', '[default]\n', '1:2', /unknown key default/, /did you mean defaults\?/],
   ['[[job]]', '[[job]]\nsource = "m"\n', '1:3', /unknown key job/, /\[jobs\.NAME\]/],
+  ['a size that is none', `${JOB}chunk-size = "64 KB"\n`, '4:1', /chunk-size cannot be "64 KB"/, /64K/],
+  ['a size out of range', `${JOB}segment-size = "3M"\n`, '4:1', /segment-size is 3145728 bytes/, /power of two/],
+  ['a size that is no text', `${JOB}chunk-size = true\n`, '4:1', /chunk-size must be a size/],
+  ['regions that are no list', `${JOB}regions = "low=1M@0"\n`, '4:1', /regions must be a list/, /low=2G@0/],
+  ['a region that is none', `${JOB}regions = ["low"]\n`, '4:1', /regions cannot be "low"/, /NAME=SIZE@GPA/],
+  [
+    'a region of no size',
+    `${JOB}regions = ["low=x@0"]\n`,
+    '4:1',
+    /has a mistake: the size of region low cannot be "x"/,
+  ],
+  ['regions with files, and a source', `${JOB}regions = ["low=1M@0:f"]\n`, '2:1', /each region names its file/],
+  ['regions without files or source', '[jobs.a]\nfolder = "s"\nregions = ["low=1M@0"]\n', '1:7', /has no source/],
+  ['regions of all jobs', `[defaults]\nregions = ["low=1M@0:f"]\n${JOB}`, '2:1', /unknown key/, /table of a job/],
+  ['an unknown format', `${JOB}format = "kdum"\n`, '4:1', /cannot be "kdum"/, /did you mean "kdump"\?/],
+  [
+    'differences of a running machine',
+    '[jobs.a]\nfolder = "s"\nsource = "libvirt:web1"\nfull-every = 7\n',
+    '4:1',
+    /full-every cannot be 7: each image of a running machine is full/,
+    /leave it out/,
+  ],
   ['no job', 'parallel = 2\n', '1:1', /jobs has no job/],
   [
     'a key of one job in the defaults',
@@ -123,8 +145,9 @@ timeout = "90s"
   const { jobs, parallel } = await readBackupConfig(file);
   const [a, b] = jobs;
   t.is(parallel, 3);
-  t.deepEqual(a!.source, { kind: 'source', source: folder.path('mem') });
-  t.deepEqual(b!.source, { kind: 'source', source: 'qemu:/run/b.qmp' });
+  t.deepEqual(a!.source, { kind: 'source', source: folder.path('mem'), live: false });
+  t.deepEqual(b!.source, { kind: 'source', source: 'qemu:/run/b.qmp', live: true });
+  t.deepEqual([a!.fullEvery, b!.fullEvery], [4, 1], 'a running machine is always saved whole');
   t.is(a!.folder, folder.path('store'));
   t.is(b!.folder, '/elsewhere');
   t.is(a!.save.codec, 'zlib');
@@ -143,6 +166,45 @@ timeout = "90s"
   t.deepEqual([a!.fullEvery, a!.verify, b!.verify], [4, true, false]);
   t.is(b!.hooks.timeoutSeconds, 90);
   t.deepEqual(a!.machine, { name: 'a', uuid: undefined });
+});
+
+test('what a save needs beside its source', async (t) => {
+  const folder = workspace(t);
+  const file = folder.path('backup.toml');
+  writeFileSync(
+    file,
+    `[defaults]
+folder = "store"
+segment-size = "2M"
+[jobs.regions]
+regions = ["low=1M@0:low.mem", "high=0x100000@0x100000000:/dev/shm/high+2M"]
+chunk-size = 65536
+[jobs.snapshot]
+source = "snap.mem"
+format = "firecracker"
+vmstate = "snap.state"
+diff-base = "/base.mem"
+`,
+  );
+  const { jobs } = await readBackupConfig(file);
+  const [regions, snapshot] = jobs;
+  t.deepEqual(regions!.source, { kind: 'source', source: undefined, live: false });
+  t.deepEqual(regions!.save.regions, [
+    { name: 'low', sizeBytes: 2 ** 20, gpa: 0, file: folder.path('low.mem') },
+    { name: 'high', sizeBytes: 2 ** 20, gpa: 2 ** 32, file: '/dev/shm/high', fileOffset: 2 ** 21 },
+  ]);
+  t.deepEqual([regions!.save.segmentSize, regions!.save.chunkSize], [2 ** 21, 65_536]);
+  const { format, vmstate, diffBase, segmentSize, chunkSize } = snapshot!.save;
+  t.deepEqual(
+    { format, vmstate, diffBase, segmentSize, chunkSize },
+    {
+      format: 'firecracker',
+      vmstate: folder.path('snap.state'),
+      diffBase: '/base.mem',
+      segmentSize: 2 ** 21,
+      chunkSize: undefined,
+    },
+  );
 });
 
 test('a file that is not there, a folder, no UTF-8', async (t) => {

@@ -132,6 +132,47 @@ test('hooks before, after and on error, and what they are told', async (t) => {
   );
 });
 
+test('the hook "after-save" runs once the image is there, and before anything is verified', async (t) => {
+  const house = backupHouse(t);
+  const script = `test -e "$VMSNAP_IMAGE" || exit 7; ${NOTE}`;
+  const hooks = { before: NOTE, 'after-save': script, after: NOTE, error: NOTE };
+  const image = 'web1-20260105T021500Z.vmsnap';
+  const report = await house.runOne(hooksJob(house, hooks));
+  t.is(report.status, 'ok');
+  t.deepEqual(notes(house), [
+    `before running 0 web1 ${image} `,
+    `after-save running 0 web1 ${image} `,
+    `after ok 0 web1 ${image} `,
+  ]);
+  const phases = house.events.flatMap((event) => (event.kind === 'phase' ? [event.phase] : []));
+  t.deepEqual(phases, ['lock', 'preflight', 'before', 'save', 'after-save', 'verify', 'prune', 'after']);
+
+  house.now += DAY_MS;
+  const late = await house.runOne(hooksJob(house, { ...hooks, 'after-save': 'exit 4' }));
+  t.deepEqual([late.status, late.exitCode, late.verified], ['failed', 1, undefined]);
+  t.true(existsSync(late.image!), 'the image is there all the same');
+  t.regex(notes(house)[1]!, /^error failed 1 web1 .* the hook "after-save" ended with 4/);
+});
+
+test('a base that only the verify finds damaged: the machine is paused again for the full image', async (t) => {
+  const house = backupHouse(t);
+  const hooks = { before: NOTE, 'after-save': NOTE };
+  const first = await house.runOne(hooksJob(house, hooks));
+  // In the data of a page that the second image does not share.
+  const bytes = readFileSync(first.image!);
+  bytes[8192]! ^= 0xff;
+  house.now += DAY_MS;
+  const spoil = `cp '${house.path('spoilt')}' '${first.image!}'`;
+  writeFileSync(house.path('spoilt'), bytes);
+  notes(house);
+  const report = await house.runOne(hooksJob(house, { ...hooks, 'after-save': `${NOTE}; ${spoil}` }));
+  t.deepEqual([report.kind, report.status, codesOf(report)], ['full', 'warning', ['base-unusable']]);
+  t.deepEqual(
+    notes(house).map((line) => line.split(' ')[0]),
+    ['before', 'after-save', 'before', 'after-save'],
+  );
+});
+
 test('a hook that hangs is killed with its children, and the job fails', async (t) => {
   const house = backupHouse(t);
   const script = 'sleep 77 & echo $! > child; trap "" TERM; wait; sleep 77';

@@ -16,11 +16,11 @@ import { diskWorkspace, type Workspace, workspace } from './support/workspace.js
 
 const OPERATIONS = 5;
 const KILLS_WANTED = process.env.VMSNAP_KILLS;
-const KILLS = KILLS_WANTED === undefined ? 22 : Math.ceil(Number(KILLS_WANTED) / OPERATIONS);
-const IN_PLACE_KILLS = KILLS_WANTED === undefined ? 12 : KILLS;
+const KILLS = KILLS_WANTED === undefined ? 12 : Math.ceil(Number(KILLS_WANTED) / OPERATIONS);
 const KILL_SECONDS_MAX = 30;
-const MEMORY = mixedMemory(48 * MIB);
-const OTHER = mixedMemory(6 * MIB, 77);
+const MEMORY = mixedMemory(32 * MIB);
+const OTHER = mixedMemory(2 * MIB, 77);
+const LIMIT_MS = 60_000 + 1000 * KILL_SECONDS_MAX * KILLS;
 const SEGMENTS = { segmentSize: MIB, threads: 2 } as const;
 
 interface Tally {
@@ -71,19 +71,17 @@ async function killAgainAndAgain(
   folder: Workspace,
   work: Work,
   check: (finished: boolean) => Promise<void> | void,
-  kills = KILLS,
 ): Promise<void> {
-  t.timeout(KILL_SECONDS_MAX * 1000 * (kills + 2));
   const longestMs = await durationMs(work);
   const tally: Tally = { killed: 0, finished: 0, leftovers: 0 };
   await check(true);
-  for (let i = 0; i < kills; i++) {
+  for (let i = 0; i < KILLS; i++) {
     const finished = await runAndKill(work, longestMs);
     tally[finished ? 'finished' : 'killed']++;
     tally.leftovers += folder.leftovers().length;
     await check(finished);
   }
-  t.log(`${kills} kills: ${tally.killed} before the end, ${tally.leftovers} of them left something to sweep`);
+  t.log(`${KILLS} kills: ${tally.killed} before the end, ${tally.leftovers} of them left something to sweep`);
 }
 
 /** The next run, of whatever name, sweeps. */
@@ -94,6 +92,7 @@ async function requireSwept(t: ExecutionContext, folder: Workspace): Promise<voi
 }
 
 test.serial('save over an old image', async (t) => {
+  t.timeout(LIMIT_MS);
   const folder = await fixture(t);
   const image = folder.path('image');
   const old = readFileSync(folder.path('small'));
@@ -110,6 +109,7 @@ test.serial('save over an old image', async (t) => {
 });
 
 test.serial('save against a base', async (t) => {
+  t.timeout(LIMIT_MS);
   const folder = await fixture(t);
   const [base, changed, image] = [folder.path('big'), folder.path('changed'), folder.path('image')];
   writeFileSync(changed, everyThirdPageChanged(MEMORY));
@@ -128,6 +128,7 @@ test.serial('save against a base', async (t) => {
 });
 
 test.serial('load into a new file', async (t) => {
+  t.timeout(LIMIT_MS);
   const folder = await fixture(t);
   const target = folder.path('target');
   const work: Work = { operation: 'load', image: folder.path('big'), target, options: { threads: 2 } };
@@ -139,6 +140,7 @@ test.serial('load into a new file', async (t) => {
 });
 
 test.serial('load over an old target', async (t) => {
+  t.timeout(LIMIT_MS);
   const folder = await fixture(t);
   const target = folder.path('target');
   const old = mixedMemory(3 * MIB, 5);
@@ -154,6 +156,7 @@ test.serial('load over an old target', async (t) => {
 });
 
 test.serial('load in place: the marker tells that it is not done', async (t) => {
+  t.timeout(LIMIT_MS);
   const folder = await fixture(t, workspace);
   const target = folder.path('target');
   const stale = Buffer.alloc(MEMORY.length, 0x55);
@@ -169,5 +172,5 @@ test.serial('load in place: the marker tells that it is not done', async (t) => 
     t.deepEqual(folder.leftovers(), []);
     writeFileSync(target, stale);
   };
-  await killAgainAndAgain(t, folder, work, check, IN_PLACE_KILLS);
+  await killAgainAndAgain(t, folder, work, check);
 });

@@ -1,7 +1,29 @@
 /** Forges QEMU migration streams, sound and broken ones, from parts. Big endian, as everything in them. */
 
+import { closeSync } from 'node:fs';
+import type { MemoryFile } from '../../formats/memoryFile.js';
+import { indexedQemuMemory, indexQemuStream, type QemuFile } from '../../formats/qemu/openStream.js';
+import { createSpillFile } from '../../formats/spillFile.js';
+
 export const PAGE = 4096;
+
+/** Opens a stream as `save` does, on this thread. */
+export function openQemuStream(file: QemuFile, offset = 0): MemoryFile {
+  const table = createSpillFile();
+  try {
+    const indexed = indexQemuStream(file, offset, table, {
+      abort: new Int32Array(1),
+      abortIndex: 0,
+      onStep: () => {},
+    });
+    return indexedQemuMemory(file, indexed, table);
+  } catch (error) {
+    closeSync(table.fd);
+    throw error;
+  }
+}
 export const RAM_SECTION = 2;
+const MAPPED_HEADER_BYTES = 28;
 
 export interface ForgedBlock {
   readonly id: string;
@@ -114,4 +136,33 @@ export function mappedHeader(
   pageSize: number | bigint = PAGE,
 ): Buffer {
   return Buffer.concat([u32(version), u64(pageSize), u64(bitmapOffset), u64(pagesOffset)]);
+}
+
+const MAPPED_ALIGNMENT = 2 ** 20;
+
+/**
+ * A mapped-ram stream of one RAM block, "pc.ram", as it stands in a file from `offset` on: all places in it count from the
+ * beginning of the file. Zero pages are not set, and stale bytes stand in the place of the first.
+ */
+export function mappedRamStream(memory: Buffer, offset: number): Buffer {
+  const pages = memory.length / PAGE;
+  const bitmap = Buffer.alloc(Math.ceil(pages / 64) * 8);
+  const body = Buffer.from(memory);
+  const zero = Buffer.alloc(PAGE);
+  let isStale = false;
+  for (let i = 0; i < pages; i++) {
+    const isZero = body.subarray(i * PAGE, (i + 1) * PAGE).equals(zero);
+    if (!isZero) bitmap[i >> 3]! |= 1 << (i & 7);
+    else if (!isStale) body.fill('stale', i * PAGE, (i + 1) * PAGE);
+    isStale ||= isZero;
+  }
+  const before = Buffer.concat([
+    ...[magic(), configuration('pc-q35-10.0', capabilities('mapped-ram')), named(1, 'ram', RAM_SECTION)],
+    ...[word(memory.length, 0x04), short('pc.ram'), u64(memory.length)],
+  ]);
+  const bitmapAt = offset + before.length + MAPPED_HEADER_BYTES;
+  const pagesAt = Math.ceil((bitmapAt + bitmap.length) / MAPPED_ALIGNMENT) * MAPPED_ALIGNMENT;
+  const gap = Buffer.alloc(pagesAt - bitmapAt - bitmap.length);
+  const header = mappedHeader(bitmapAt, pagesAt);
+  return Buffer.concat([before, header, bitmap, gap, body, eos(), footer(), ramPart(), ramEnd(), tail()]);
 }

@@ -1,6 +1,13 @@
 /** What a configuration says, checked and filled in. Sizes are bytes, times seconds; docs/backup.md has the keys. */
 import type { RetentionPolicy } from '../../store/storeTypes.js';
-import type { AttachmentOption, CodecName, DetectorName, LayoutName } from '../../types.js';
+import type {
+  AttachmentOption,
+  CodecName,
+  DetectorName,
+  LayoutName,
+  RegionOption,
+  SourceOptions,
+} from '../../types.js';
 
 export interface BackupConfig {
   readonly file: string;
@@ -12,7 +19,8 @@ export interface BackupConfig {
 
 /** Where a job's memory comes from. */
 export type BackupSource =
-  | { readonly kind: 'source'; readonly source: string }
+  /** `live`: a running machine (`qemu:SOCKET`, `libvirt:DOMAIN`), else a file or a device; undefined: the regions name files. */
+  | { readonly kind: 'source'; readonly source: string | undefined; readonly live: boolean }
   /** The standard output of a program that must end with 0. */
   | { readonly kind: 'command'; readonly command: readonly string[]; readonly timeoutSeconds: number | undefined };
 
@@ -29,11 +37,17 @@ export interface BackupJob {
     readonly threads: number | undefined;
     readonly detector: DetectorName | undefined;
     readonly layout: LayoutName | undefined;
+    readonly regions: readonly RegionOption[] | undefined;
+    readonly format: SourceOptions['format'];
+    readonly vmstate: string | undefined;
+    readonly diffBase: string | undefined;
+    readonly segmentSize: number | undefined;
+    readonly chunkSize: number | undefined;
     readonly frozen: boolean;
     readonly labels: ReadonlyMap<string, string>;
     readonly attachments: readonly AttachmentOption[];
   };
-  /** Images in a chain: a full one, and then differential ones; 1: every image is full. */
+  /** Images in a chain: a full one, and then differential ones; 1: every image is full, as it is of a live source. */
   readonly fullEvery: number;
   /** Undefined: nothing is ever removed. */
   readonly retention: { readonly policy: RetentionPolicy; readonly timeZone: string | undefined } | undefined;
@@ -45,6 +59,8 @@ export interface BackupJob {
 
 export interface BackupHooks {
   readonly before: readonly string[] | undefined;
+  /** Once the memory has been read and the image is there, before it is verified. */
+  readonly 'after-save': readonly string[] | undefined;
   readonly after: readonly string[] | undefined;
   readonly error: readonly string[] | undefined;
   readonly timeoutSeconds: number;

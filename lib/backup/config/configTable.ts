@@ -5,6 +5,7 @@
 import { VmsnapError } from '../../../native/errors.js';
 import { parseDuration } from '../../duration.js';
 import { nearest } from '../../nearestWord.js';
+import { type RegionText, readRegion, readSize, type TextFault } from '../../sizeText.js';
 import type { TomlPlaces } from './tomlPlaces.js';
 
 export interface ConfigSource {
@@ -63,6 +64,31 @@ export class ConfigTable {
     if (value === undefined) return undefined;
     if (typeof value === 'number' && Number.isSafeInteger(value) && value >= min && value <= max) return value;
     throw this.wrong(key, `must be a whole number from ${min} to ${max}`);
+  }
+
+  /** Bytes: a text with a unit, or a number. */
+  size(key: string): number | undefined {
+    const value = this.#take(key);
+    if (value === undefined) return undefined;
+    if (typeof value === 'string') return readSize(value, '', this.#faultOf(key));
+    if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 0) return value;
+    throw this.wrong(key, 'must be a size', 'as "4M", or a number of bytes');
+  }
+
+  /** A list of regions, each as `--region` has it. */
+  regions(key: string): readonly RegionText[] | undefined {
+    const value = this.#take(key);
+    if (value === undefined) return undefined;
+    const texts = Array.isArray(value) ? value : [];
+    if (texts.length === 0 || !texts.every((text) => typeof text === 'string' && !text.includes('\0')))
+      throw this.wrong(key, 'must be a list of texts', 'as ["low=2G@0", "high=6G@0x100000000"]');
+    return texts.map((text: string) => readRegion(text, '', this.#faultOf(key)));
+  }
+
+  /** What is wrong with a value itself begins with a space: the key stands before it. */
+  #faultOf(key: string): TextFault {
+    return (message, hint) =>
+      this.wrong(key, message.startsWith(' ') ? message.slice(1) : `has a mistake: ${message}`, hint);
   }
 
   /** Seconds, more than 0. */

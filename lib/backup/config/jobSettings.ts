@@ -1,6 +1,13 @@
 /** The keys of a job, which [defaults] has as well: read from one table, all of them optional. */
 import { resolve } from 'node:path';
-import type { CodecName, DetectorName, LayoutName } from '../../types.js';
+import {
+  CHUNK_MAX_BYTES,
+  CHUNK_MIN_BYTES,
+  isPowerOfTwo,
+  SEGMENT_MAX_BYTES,
+  SEGMENT_MIN_BYTES,
+} from '../../../formats/vmsnap/layout.js';
+import type { CodecName, DetectorName, LayoutName, SourceOptions } from '../../types.js';
 import type { BackupHooks, BackupJob, BackupSource, HealthCheck } from './backupConfig.js';
 import type { ConfigTable } from './configTable.js';
 import { templateFault } from './nameTemplate.js';
@@ -8,6 +15,19 @@ import { templateFault } from './nameTemplate.js';
 const CODECS: readonly CodecName[] = ['zstd', 'zlib', 'none'];
 const DETECTORS: readonly DetectorName[] = ['auto', 'dsa', 'dsa-emulated', 'avx2', 'neon', 'scalar'];
 const LAYOUTS: readonly LayoutName[] = ['flat', 'pc-q35', 'pc-i440fx', 'firecracker-x86'];
+const FORMATS = [
+  'auto',
+  'raw',
+  'qemu-stream',
+  'qemu-mapped-ram',
+  'libvirt-save',
+  'elf-core',
+  'kdump',
+  'lime',
+  'avml',
+  'firecracker',
+  'cloud-hypervisor',
+] as const satisfies readonly SourceOptions['format'][];
 const FULL_EVERY_MAX = 32;
 const COUNT_MAX = 100_000;
 const HOOK_SECONDS = 600;
@@ -21,17 +41,24 @@ const LIVE_SOURCE = /^(qemu|libvirt):./;
 
 /** Keys that name one machine, and so make no sense for all. */
 const OF_ONE_JOB: Readonly<Record<string, string>> = Object.fromEntries(
-  ['source', 'command', 'command-timeout', 'vm', 'uuid'].map((key) => [key, 'it belongs into the table of a job']),
+  ['source', 'command', 'command-timeout', 'regions', 'vmstate', 'diff-base', 'vm', 'uuid'].map((key) => [
+    key,
+    'it belongs into the table of a job',
+  ]),
 );
 
+/** Settings of a save that belong to one source. */
+type SourceSettings = Pick<BackupJob['save'], 'regions' | 'vmstate' | 'diffBase'>;
+
 export interface JobSettings extends Partial<Omit<BackupJob, 'name' | 'source' | 'machine' | 'save'>> {
-  readonly save: Partial<Omit<BackupJob['save'], 'attachments'>> & {
+  readonly save: Partial<Omit<BackupJob['save'], 'attachments' | keyof SourceSettings>> & {
     readonly attach: ReadonlyMap<string, string> | undefined;
   };
 }
 
 export interface OwnSettings {
   readonly source: BackupSource;
+  readonly sourceSettings: SourceSettings;
   readonly vm: string | undefined;
   readonly uuid: string | undefined;
 }
@@ -45,13 +72,43 @@ export function readDefaults(table: ConfigTable, home: string): JobSettings {
 
 /** [jobs.NAME]. */
 export function readJob(table: ConfigTable, home: string): { own: OwnSettings; settings: JobSettings } {
-  const own = { source: readSource(table, home), vm: readMachineName(table), uuid: readUuid(table) };
+  const sourceSettings = readSourceSettings(table, home);
+  const own = {
+    source: readSource(table, home, sourceSettings.regions),
+    sourceSettings,
+    vm: readMachineName(table),
+    uuid: readUuid(table),
+  };
   const settings = readSettings(table, home);
   table.refuseOthers();
+  requireFull(table, own.source, settings.fullEvery);
   return { own, settings };
 }
 
-function readSource(table: ConfigTable, home: string): BackupSource {
+/** A live source cannot be saved as a difference: whoever asks for that must hear that it will not be. */
+function requireFull(table: ConfigTable, source: BackupSource, fullEvery: number | undefined): void {
+  if (!isLive(source) || fullEvery === undefined || fullEvery === 1) return;
+  throw table.wrong('full-every', `cannot be ${fullEvery}: each image of a running machine is full`, 'leave it out');
+}
+
+function isLive(source: BackupSource): boolean {
+  return source.kind === 'source' && source.live;
+}
+
+function readSourceSettings(table: ConfigTable, home: string): SourceSettings {
+  const regions = table.regions('regions')?.map((region) => ({
+    ...region,
+    ...(region.file === undefined ? {} : { file: resolve(home, region.file) }),
+  }));
+  return { regions, vmstate: readPath(table, 'vmstate', home), diffBase: readPath(table, 'diff-base', home) };
+}
+
+function readPath(table: ConfigTable, key: string, home: string): string | undefined {
+  const path = table.string(key);
+  return path === undefined ? undefined : resolve(home, path);
+}
+
+function readSource(table: ConfigTable, home: string, regions: SourceSettings['regions']): BackupSource {
   const source = table.string('source');
   const command = table.command('command');
   const timeoutSeconds = table.duration('command-timeout');
@@ -60,11 +117,16 @@ function readSource(table: ConfigTable, home: string): BackupSource {
   }
   if (command !== undefined) return { kind: 'command', command, timeoutSeconds };
   if (timeoutSeconds !== undefined) throw table.wrong('command-timeout', 'is for a command, and there is none');
+  const isWhole = regions?.every(({ file }) => file !== undefined) ?? false;
+  if (isWhole && source !== undefined)
+    throw table.wrong('source', 'is given though each region names its file', 'leave one of them out');
+  if (isWhole) return { kind: 'source', source: undefined, live: false };
   if (source === undefined) {
     throw table.wrong(undefined, 'has no source', 'source = "/path/of/the/memory", or command = ["program", ...]');
   }
   if (source === '-') throw table.wrong('source', 'cannot be standard input', 'use command = ["program", ...]');
-  return { kind: 'source', source: LIVE_SOURCE.test(source) ? source : resolve(home, source) };
+  const live = LIVE_SOURCE.test(source);
+  return { kind: 'source', source: live ? source : resolve(home, source), live };
 }
 
 function readMachineName(table: ConfigTable): string | undefined {
@@ -80,10 +142,8 @@ function readUuid(table: ConfigTable): string | undefined {
 }
 
 function readSettings(table: ConfigTable, home: string): JobSettings {
-  const folder = table.string('folder');
-  const metricsFile = table.string('metrics');
   return {
-    folder: folder === undefined ? undefined : resolve(home, folder),
+    folder: readPath(table, 'folder', home),
     nameTemplate: readTemplate(table),
     save: readSave(table, home),
     fullEvery: table.integer('full-every', 1, FULL_EVERY_MAX),
@@ -91,7 +151,7 @@ function readSettings(table: ConfigTable, home: string): JobSettings {
     verify: table.boolean('verify'),
     hooks: readHooks(table.table('hooks')),
     healthCheck: readHealthCheck(table.table('health-check'), home),
-    metricsFile: metricsFile === undefined ? undefined : resolve(home, metricsFile),
+    metricsFile: readPath(table, 'metrics', home),
   } as JobSettings;
 }
 
@@ -112,10 +172,19 @@ function readSave(table: ConfigTable, home: string): JobSettings['save'] {
     threads: table.integer('threads', 1, 1024),
     detector: table.choice('detector', DETECTORS),
     layout: table.choice('layout', LAYOUTS),
+    format: table.choice('format', FORMATS),
+    segmentSize: readSize(table, 'segment-size', SEGMENT_MIN_BYTES, SEGMENT_MAX_BYTES),
+    chunkSize: readSize(table, 'chunk-size', CHUNK_MIN_BYTES, CHUNK_MAX_BYTES),
     frozen: table.boolean('frozen'),
     labels: table.texts('labels'),
     attach: attach && new Map([...attach].map(([name, file]) => [name, resolve(home, file)])),
   } as JobSettings['save'];
+}
+
+function readSize(table: ConfigTable, key: string, min: number, max: number): number | undefined {
+  const size = table.size(key);
+  if (size === undefined || (isPowerOfTwo(size) && size >= min && size <= max)) return size;
+  throw table.wrong(key, `is ${size} bytes`, `a power of two from ${min} to ${max}`);
 }
 
 function readRetention(keep: ConfigTable | undefined): BackupJob['retention'] {
@@ -142,6 +211,7 @@ function readHooks(hooks: ConfigTable | undefined): BackupHooks | undefined {
   if (hooks === undefined) return undefined;
   const read = {
     before: hooks.command('before'),
+    'after-save': hooks.command('after-save'),
     after: hooks.command('after'),
     error: hooks.command('error'),
     timeoutSeconds: hooks.duration('timeout') ?? HOOK_SECONDS,
@@ -171,7 +241,13 @@ function readHealthCheck(table: ConfigTable | undefined, home: string): HealthCh
   return { url: { kind: 'credential', name: name! }, timeoutSeconds, retries };
 }
 
-const NO_HOOKS: BackupHooks = { before: undefined, after: undefined, error: undefined, timeoutSeconds: HOOK_SECONDS };
+const NO_HOOKS: BackupHooks = {
+  before: undefined,
+  'after-save': undefined,
+  after: undefined,
+  error: undefined,
+  timeoutSeconds: HOOK_SECONDS,
+};
 const DEFAULT_TEMPLATE = '{vm}-{utc}.vmsnap';
 const DEFAULT_FULL_EVERY = 7;
 
@@ -197,13 +273,17 @@ export function completeJob(
       threads: save('threads') as number | undefined,
       detector: save('detector') as DetectorName | undefined,
       layout: save('layout') as LayoutName | undefined,
+      format: save('format') as SourceOptions['format'],
+      segmentSize: save('segmentSize') as number | undefined,
+      chunkSize: save('chunkSize') as number | undefined,
+      ...own.sourceSettings,
       frozen: (save('frozen') as boolean | undefined) ?? false,
       labels: new Map([...(defaults?.save.labels ?? []), ...(settings.save.labels ?? [])]),
       attachments: [...new Map([...(defaults?.save.attach ?? []), ...(settings.save.attach ?? [])])].map(
         ([attached, file]) => ({ name: attached, file }),
       ),
     },
-    fullEvery: pick('fullEvery') ?? DEFAULT_FULL_EVERY,
+    fullEvery: isLive(own.source) ? 1 : (pick('fullEvery') ?? DEFAULT_FULL_EVERY),
     retention: pick('retention'),
     verify: pick('verify') ?? true,
     hooks: pick('hooks') ?? NO_HOOKS,

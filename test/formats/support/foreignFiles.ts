@@ -2,7 +2,7 @@
 import { closeSync, fstatSync, openSync, readFileSync, readSync, writeFileSync } from 'node:fs';
 import type { ExecutionContext } from 'ava';
 import { isExtentPages, type MemoryFile, type StretchExtents } from '../../../formats/memoryFile.js';
-import { formatOf, openForeign } from '../../../lib/foreign/openForeign.js';
+import { checkedMemoryFile, formatOf, orElseRaw } from '../../../lib/foreign/openForeign.js';
 import { load, save } from '../../../lib/index.js';
 import { createPageFinder } from '../../../lib/pipeline/pageFinders.js';
 import type { Workspace } from '../../lib/support/workspace.js';
@@ -22,7 +22,11 @@ export function withMemoryFile<T>(path: string, action: (file: MemoryFile) => T)
     const file = { fd, path, sizeBytes: fstatSync(fd).size };
     const entry = formatOf(file, 'auto');
     if (entry === undefined) throw new Error(`${path} is taken for raw memory`);
-    const opened = openForeign(file, entry, 'auto');
+    const opened = orElseRaw(path, entry, 'auto', () => {
+      const memory = entry.open(file, {});
+      if (memory instanceof Promise) throw new Error(`${path} is opened by another thread`);
+      return checkedMemoryFile(memory, path);
+    });
     try {
       return action(opened);
     } finally {

@@ -3,7 +3,7 @@
  *
  * QEMU 10 is named by VMSNAP_QEMU10 (test/guest/qemu10.sh unpacks it into a folder and prints its path).
  */
-import { closeSync, fstatSync, openSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

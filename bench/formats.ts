@@ -1,11 +1,14 @@
 // What saving a memory file of another tool costs beside saving the same memory raw, through the library in one process:
 // node dist/bench/formats.js [--runs N] [--size-mib N] [--dir DIR] [--file FILE --raw RAW] [--out FILE]
 // --file: a memory file of any format that save reads (content decides), and --raw the same memory raw, or what "load" gives of it.
-// Without: a Firecracker diff over its base, made from generated memory, whose pages lie in extents of two files.
-import { closeSync, ftruncateSync, openSync, readSync, statSync, writeFileSync, writeSync } from 'node:fs';
+// Without: a Firecracker diff over its base, whose pages lie in extents of two files, and a migration stream from a pipe, both made of
+// the memory in --raw, or of a guest's.
+import { execFileSync, spawn } from 'node:child_process';
+import { closeSync, ftruncateSync, openSync, readSync, rmSync, statSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { load, type SaveOptions, save } from '../lib/index.js';
+import { configuration, magic, page, ramEnd, ramPart, ramStart, tail, zeroPage } from '../test/support/qemuStream.js';
 import { DEFAULT_PARENT, makeBenchFolder } from './folder.js';
 import { makeGuestMemory } from './memory.js';
 import { machineDescription, median } from './report.js';
@@ -18,6 +21,8 @@ const DIFF_PIECES: readonly (readonly [storedBytes: number, ofBytes: number])[] 
   [64 * 2 ** 10, 2 ** 20],
 ];
 const COPY_BYTES = 4096;
+/** Records of a made stream in one part, as QEMU writes some in turn with other work. */
+const PART_PAGES = 256;
 
 const { values } = parseArgs({
   options: {
@@ -54,7 +59,61 @@ async function run(rounds: number): Promise<string> {
       `| ${name}, ${Math.round(plain / 2 ** 20)} MiB | ${own.raw.toFixed(3)} | ${own.source.toFixed(3)} | ${ratio.toFixed(2)}${verdict} |`,
     );
   }
+  if (values.file === undefined) lines.push('', ...(await pipeLines(pairs[0]!.raw, rounds)));
   return [machineDescription(), '', ...lines].join('\n');
+}
+
+/**
+ * A migration stream through a pipe, beside its two parts: what `cat` takes for the stream, and what a save of the same memory from
+ * a file takes. One after the other they would take the sum; where reading and compressing overlap, less.
+ */
+async function pipeLines(raw: string, rounds: number): Promise<string[]> {
+  const [stream, fifo] = [join(folder, 'stream'), join(folder, 'fifo')];
+  writeStream(raw, stream);
+  execFileSync('mkfifo', [fifo]);
+  const times = { raw: [] as number[], cat: [] as number[], piped: [] as number[] };
+  for (let round = 0; round <= rounds; round++) {
+    const ofRaw = await timed(raw, { format: 'raw' });
+    const started = performance.now();
+    execFileSync('sh', ['-c', 'cat "$0" > /dev/null', stream]);
+    const ofCat = (performance.now() - started) / 1000;
+    const cat = spawn('sh', ['-c', 'cat "$0" > "$1"', stream, fifo], { stdio: 'ignore' });
+    const ofPipe = await timed(fifo, {});
+    if (cat.exitCode === null) await new Promise((resolve) => cat.once('exit', resolve));
+    if (ofPipe.digest !== ofRaw.digest) throw new Error('the stream has not brought the same memory');
+    if (round === 0) continue;
+    times.raw.push(ofRaw.seconds);
+    times.cat.push(ofCat);
+    times.piped.push(ofPipe.seconds);
+  }
+  rmSync(stream);
+  const [ofRaw, ofCat, ofPipe] = [median(times.raw), median(times.cat), median(times.piped)];
+  return [
+    '| migration stream | raw file, s | `cat` of the stream, s | from a pipe, s | of the sum | of the raw file |',
+    '| --- | --- | --- | --- | --- | --- |',
+    `| ${Math.round(statSync(raw).size / 2 ** 20)} MiB | ${[ofRaw, ofCat, ofPipe].map((s) => s.toFixed(3)).join(' | ')} | ${(ofPipe / (ofRaw + ofCat)).toFixed(2)} | ${(ofPipe / ofRaw).toFixed(2)} |`,
+  ];
+}
+
+/** As QEMU writes the memory of a paused machine: every page once, in order. */
+function writeStream(raw: string, path: string): void {
+  const { size } = statSync(raw);
+  const [from, to] = [openSync(raw, 'r'), openSync(path, 'w')];
+  const zero = Buffer.alloc(COPY_BYTES);
+  // A block of no known machine: one region, as the raw file has.
+  writeSync(to, Buffer.concat([magic(), configuration('bench'), ramStart([{ id: 'ram', sizeBytes: size }])]));
+  for (let at = 0; at < size; at += PART_PAGES * COPY_BYTES) {
+    const records: Buffer[] = [];
+    for (let offset = at; offset < Math.min(size, at + PART_PAGES * COPY_BYTES); offset += COPY_BYTES) {
+      const bytes = Buffer.alloc(COPY_BYTES);
+      readSync(from, bytes, 0, COPY_BYTES, offset);
+      const id = records.length === 0 ? 'ram' : undefined;
+      records.push(bytes.equals(zero) ? zeroPage(id, offset) : page(id, offset, bytes));
+    }
+    writeSync(to, ramPart(...records));
+  }
+  writeSync(to, Buffer.concat([ramEnd(), tail()]));
+  for (const fd of [from, to]) closeSync(fd);
 }
 
 /** Rounds in turn, so that what else the machine does falls on both. Medians of seconds; a first round does not count. */
@@ -101,8 +160,8 @@ async function given(source: string): Promise<Pair> {
 }
 
 async function generated(): Promise<Pair[]> {
-  const raw = join(folder, 'raw');
-  await makeGuestMemory(raw, folder, Number(values['size-mib']));
+  const raw = values.raw ?? join(folder, 'raw');
+  if (values.raw === undefined) await makeGuestMemory(raw, folder, Number(values['size-mib']));
   return DIFF_PIECES.map(([storedBytes, ofBytes], i) => {
     const [base, diff] = [join(folder, `base-${i}`), join(folder, `diff-${i}`)];
     split(raw, base, diff, storedBytes, ofBytes);

@@ -443,6 +443,32 @@ function drain(bytes: Buffer): number {
   }
 }
 
+test('a block of no bytes is listed, and is no region', (t) => {
+  const bytes = stream([{ id: 'pc.empty', sizeBytes: 0 }, ram], ramPart(page('pc.ram', 0, a)));
+  withStream(bytes, (file, finder) => {
+    t.deepEqual(
+      file.regions.map(({ name }) => name),
+      ['pc.ram'],
+    );
+    t.deepEqual(readRegion(file, finder, 0).absent, [1, 2, 3]);
+  });
+  t.is(drain(bytes), 1);
+  const hostile = stream([{ id: 'pc.empty', sizeBytes: 0 }, ram], ramPart(page('pc.empty', 0, a)));
+  for (const read of [() => withStream(hostile, () => {}), () => drain(hostile)]) {
+    t.throws(read, { code: 'CORRUPT', message: /RAM block "pc.empty", which has 0x0 bytes/ });
+  }
+});
+
+test('a description of the devices that is longer than the file is refused', (t) => {
+  const whole = stream([ram], ramPart(page('pc.ram', 0, a)));
+  const at = whole.lastIndexOf(Buffer.from([0, 6])) + 2;
+  for (const length of [0xffffffff, whole.length, whole.length - at - 3]) {
+    const bytes = Buffer.from(whole);
+    bytes.writeUInt32BE(length, at);
+    t.throws(() => withStream(bytes, () => {}), { code: 'CORRUPT', message: /within the state of devices/ });
+  }
+});
+
 test('a stream whose end is cut off, or that has no pages, is refused', (t) => {
   const whole = stream([ram], ramPart(page('pc.ram', 0, a)));
   t.notThrows(() => withStream(whole, () => {}));
@@ -534,6 +560,32 @@ const HOSTILE_MAPPED: readonly (readonly [string, Buffer, string, RegExp])[] = [
   ['a bitmap with a page too many', withTailBit(), 'CORRUPT', /page beyond the 4/],
   ['a file that ends within the pages', mapped().subarray(0, MAPPED + 2 * PAGE), 'CORRUPT', /pages at 0x100000/],
 ];
+
+test('hostile mapped-ram: a block whose pages lie in another block, or whose bitmap does', (t) => {
+  const first = mapped();
+  const end = MAPPED + 4 * PAGE;
+  const second = (bitmapOffset: number, pagesOffset: number) => {
+    const listed = Buffer.concat([u8(4), Buffer.from('rom0'), u64(4 * PAGE), mappedHeader(bitmapOffset, pagesOffset)]);
+    const bytes = Buffer.concat([
+      first.subarray(0, end),
+      listed,
+      Buffer.alloc(2 * MAPPED),
+      eos(),
+      footer(),
+      ramEnd(),
+      tail(),
+    ]);
+    // In front of the first block: the bytes of both.
+    bytes.writeBigUInt64BE(BigInt(8 * PAGE) | 0x04n, bytes.indexOf(word(4 * PAGE, 0x04)));
+    return bytes;
+  };
+  const bitmap = end + 5 + 8 + 28;
+  t.throws(() => withStream(second(bitmap, MAPPED), () => {}), { code: 'CORRUPT', message: /pages at 0x100000/ });
+  t.throws(() => withStream(second(MAPPED, 2 * MAPPED), () => {}), {
+    code: 'CORRUPT',
+    message: /a bitmap at 0x100000/,
+  });
+});
 
 function withTailBit(): Buffer {
   const bytes = mapped();

@@ -7,6 +7,8 @@ export interface Job {
   command: string[];
   /** A file that takes the command's standard output, written from its start and not truncated. */
   stdoutFile?: string;
+  /** A file that is synced before the clock stops. */
+  syncedFile?: string;
 }
 
 export interface Measurement {
@@ -28,6 +30,9 @@ out = os.open(path if path else os.devnull, os.O_WRONLY | os.O_CREAT, 0o600)
 started = time.monotonic()
 pid = os.posix_spawnp(job["command"][0], job["command"], os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, out, 1)])
 _, status, usage = os.wait4(pid, 0)
+if job.get("syncedFile"):
+    written = os.open(job["syncedFile"], os.O_RDONLY)
+    os.fsync(written)
 wall = time.monotonic() - started
 print(json.dumps({
     "wallSeconds": wall,

@@ -1,5 +1,5 @@
 import { closeSync, constants, ftruncateSync, openSync, readSync, writeSync } from 'node:fs';
-import { bootGuest } from '../test/guest/guest.js';
+import { bootGuest, type Guest } from '../test/guest/guest.js';
 
 const PIECE_BYTES = 2 ** 20;
 const PAGE_BYTES = 4096;
@@ -7,12 +7,19 @@ const BOOT_LIMIT_SECONDS = 900;
 // The guest counts a few times a second.
 const COUNTS_BETWEEN = 10;
 
-/** Boots a well filled guest, stops it, and copies its memory. Gives a sentence about it. */
-export async function makeGuestMemory(targetPath: string, folder: string, memoryMiB: number): Promise<string> {
-  const guest = await bootGuest({ memoryMiB, folder, content: 'full', bootLimitSeconds: BOOT_LIMIT_SECONDS });
+/** Boots a well filled guest, stops it, and copies its memory; what else is to be done with it comes then. Gives a sentence about it. */
+export async function makeGuestMemory(
+  targetPath: string,
+  folder: string,
+  memoryMiB: number,
+  options: { qemu?: string | undefined; whilePaused?: (guest: Guest) => Promise<void> } = {},
+): Promise<string> {
+  const { qemu, whilePaused } = options;
+  const guest = await bootGuest({ memoryMiB, folder, content: 'full', bootLimitSeconds: BOOT_LIMIT_SECONDS, qemu });
   try {
     await guest.stop();
     copyWithoutHoles(guest.memoryFile, targetPath);
+    await whilePaused?.(guest);
     return `memory of a Linux guest in QEMU ${guest.qemuVersion} (${guest.accelerator.toUpperCase()})`;
   } finally {
     await guest.close();
@@ -61,27 +68,35 @@ function copyWithoutHoles(sourcePath: string, targetPath: string): void {
   }
 }
 
-/** The share of pages that are all zeros. */
-export function zeroPageShare(path: string): number {
+/** Copies a part of a file to the beginning of another. */
+export function copyPart(sourcePath: string, target: number, offset: number, sizeBytes: number): void {
+  for (const piece of pieces(sourcePath, offset, sizeBytes)) writeSync(target, piece);
+}
+
+/** The share of pages that are all zeros, in a file or a part of it. */
+export function zeroPageShare(path: string, offset = 0, sizeBytes = Number.POSITIVE_INFINITY): number {
   const zeroPage = Buffer.alloc(PAGE_BYTES);
   let pageCount = 0;
   let zeroPageCount = 0;
-  for (const piece of pieces(path)) {
-    for (let offset = 0; offset < piece.length; offset += PAGE_BYTES) {
+  for (const piece of pieces(path, offset, sizeBytes)) {
+    for (let at = 0; at < piece.length; at += PAGE_BYTES) {
       pageCount++;
-      if (piece.subarray(offset, offset + PAGE_BYTES).equals(zeroPage)) zeroPageCount++;
+      if (piece.subarray(at, at + PAGE_BYTES).equals(zeroPage)) zeroPageCount++;
     }
   }
   return zeroPageCount / Math.max(1, pageCount);
 }
 
 /** The file in pieces, each valid until the next one is asked for. */
-function* pieces(path: string): Generator<Buffer> {
+function* pieces(path: string, offset = 0, sizeBytes = Number.POSITIVE_INFINITY): Generator<Buffer> {
   const file = openSync(path, 'r');
   const buffer = Buffer.allocUnsafe(PIECE_BYTES);
   try {
-    for (let length = readSync(file, buffer); length > 0; length = readSync(file, buffer)) {
+    for (let done = 0; done < sizeBytes; ) {
+      const length = readSync(file, buffer, 0, Math.min(PIECE_BYTES, sizeBytes - done), offset + done);
+      if (length === 0) return;
       yield buffer.subarray(0, length);
+      done += length;
     }
   } finally {
     closeSync(file);
@@ -90,7 +105,12 @@ function* pieces(path: string): Generator<Buffer> {
 
 /** Writes a pattern over a whole file, so that its pages exist and that a load that skips zeros is found out. */
 export function touch(path: string, sizeBytes: number): void {
-  const pattern = Buffer.alloc(PIECE_BYTES, 0xa5);
+  touchWith(path, sizeBytes, 0xa5);
+}
+
+/** Writes one byte over a whole file. */
+export function touchWith(path: string, sizeBytes: number, byte: number): void {
+  const pattern = Buffer.alloc(PIECE_BYTES, byte);
   // Not truncated first: pages that are there already are written over.
   const file = openSync(path, constants.O_WRONLY | constants.O_CREAT, 0o600);
   try {

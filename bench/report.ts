@@ -1,8 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { cpus, release, totalmem } from 'node:os';
-import { CLI_PATH } from '../test/guest/cli.js';
-import { type Contender, REFERENCE } from './contenders.js';
+import { type Contender, REFERENCE, VMSNAP } from './contenders.js';
 import type { Measurement } from './measure.js';
 import type { RaceResult } from './race.js';
 
@@ -38,13 +37,24 @@ function row(result: RaceResult, reference: RaceResult | undefined, memoryBytes:
   return `| ${cells.join(' | ')} |`;
 }
 
-/** The median of the ratios within each round: what slows a whole round down cancels out. */
 function ratio(measurements: readonly Measurement[], reference: readonly Measurement[]): string {
+  const found = timesOf(measurements, reference);
+  return found === undefined ? '-' : found.toFixed(2);
+}
+
+/** How many times as long `measurements` took: the median of the ratios within each round, where slow minutes cancel out. */
+export function timesOf(measurements: readonly Measurement[], reference: readonly Measurement[]): number | undefined {
   const ratios = measurements.flatMap((measurement, round) => {
     const other = reference[round];
     return other === undefined ? [] : [measurement.wallSeconds / other.wallSeconds];
   });
-  return ratios.length === 0 ? '-' : median(ratios).toFixed(2);
+  return ratios.length === 0 ? undefined : median(ratios);
+}
+
+/** A markdown table; numbers in all columns but the first. */
+export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
+  return [line(head), line(head.map((_, i) => (i === 0 ? '---' : '---:'))), ...rows.map(line), ''].join('\n');
 }
 
 export function median(values: readonly number[]): number {
@@ -57,9 +67,10 @@ export function median(values: readonly number[]): number {
 export function machineDescription(): string {
   const versions = [
     `node ${process.version}`,
-    versionOf(process.execPath, [CLI_PATH, '--version'], 'vmsnap'),
+    versionOf(VMSNAP[0]!, [VMSNAP[1]!, '--version'], 'vmsnap'),
     versionOf('zstd', ['--version'], 'zstd'),
     versionOf('pigz', ['--version'], 'pigz'),
+    versionOf('lz4', ['--version'], 'lz4'),
     versionOf('qemu-img', ['--version'], 'qemu-img'),
   ];
   const ramGiB = (totalmem() / 2 ** 30).toFixed(1);

@@ -38,6 +38,8 @@ export const NUMBER_INPUT_GAP_NEXT = 23;
 export const NUMBER_INPUT_GAP_END = 24;
 /** 1: the prefix that ends the gap is read already and kept. */
 export const NUMBER_INPUT_PREFIX_HELD = 25;
+/** Of a load that takes zero memory first: the segment before which that is claimed. */
+export const NUMBER_ZEROS_CLAIMED_TO = 28;
 /** Under the commit lock. */
 export const NUMBER_OUTPUT_OFFSET = 8;
 export const NUMBER_OUTPUT_CHAIN = 9;

@@ -3,7 +3,7 @@
  * or an error. Buffers and codec contexts belong to a job, so an idle worker holds next to nothing.
  */
 import { parentPort } from 'node:worker_threads';
-import { type PlainError, VmsnapError } from '../../native/errors.js';
+import { type PlainError, VmsnapError, wrapPlainSystemError } from '../../native/errors.js';
 import { type CompareJob, runCompareWorker } from './compareWorker.js';
 import { type EstimateJob, runEstimateWorker } from './estimateWorker.js';
 import { type GunzipJob, runGunzipWorker } from './gunzipWorker.js';
@@ -44,7 +44,8 @@ function answerTo(job: Job): Answer {
     return { kind: 'done', result: run(job) };
   } catch (error) {
     if (error instanceof Aborted) return { kind: 'aborted' };
-    return { kind: 'failed', error: error instanceof VmsnapError ? error.toPlain() : (error as Error) };
+    const known = wrapPlainSystemError(error);
+    return { kind: 'failed', error: known instanceof VmsnapError ? known.toPlain() : (known as Error) };
   }
 }
 

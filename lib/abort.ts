@@ -1,5 +1,5 @@
 /** Ties an AbortSignal to the abort word that worker threads look at. */
-import { VmsnapError } from '../native/errors.js';
+import { VmsnapError, wrapPlainSystemError } from '../native/errors.js';
 import { abort, type SharedControl } from './pipeline/control.js';
 import { Aborted } from './pipeline/mutex.js';
 
@@ -12,8 +12,8 @@ export function linkSignal(signal: AbortSignal | undefined, control: SharedContr
   return () => signal.removeEventListener('abort', onAbort);
 }
 
-/** What to throw for `error`: an abort becomes the signal's reason, as in the platform's own functions. */
+/** What to throw for `error`: an abort becomes the signal's reason, as in the platform's own functions, a system's error one of ours. */
 export function abortReason(error: unknown, signal: AbortSignal | undefined): unknown {
-  if (!(error instanceof Aborted)) return error;
+  if (!(error instanceof Aborted)) return wrapPlainSystemError(error);
   return signal?.aborted ? signal.reason : new VmsnapError('FAILED', 'the work was stopped');
 }

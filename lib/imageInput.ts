@@ -12,7 +12,7 @@ import {
 } from '../formats/vmsnap/imageFile.js';
 import { FOOTER_BYTES, HEADER_BYTES, MIB } from '../formats/vmsnap/layout.js';
 import { native } from '../native/binding.js';
-import { VmsnapError, withSystemErrors } from '../native/errors.js';
+import { VmsnapError, withSystemErrors, wrapSystemError } from '../native/errors.js';
 import { abortReason, linkSignal } from './abort.js';
 import { openToRead } from './files/namedPipe.js';
 import { createControl } from './pipeline/control.js';
@@ -49,7 +49,7 @@ export async function openImageInput(path: string, signal?: AbortSignal): Promis
     return { fd, path, isStream: false, head, fileBytes: stats.size, dropBehind, close: () => closeSync(fd) };
   } catch (error) {
     closeSync(fd);
-    throw error;
+    throw wrapSystemError(error, 'look at', path);
   }
 }
 

@@ -115,6 +115,13 @@ export function wrapSystemError(error: unknown, doing: string, path: string, off
   return systemError(code, doing, path, offset, error);
 }
 
+/** The same for an error that nobody had a better word for: it is told by the call that failed. */
+export function wrapPlainSystemError(error: unknown): unknown {
+  const { syscall, path } = (error ?? {}) as NodeJS.ErrnoException;
+  if (!(error instanceof Error) || typeof syscall !== 'string') return error;
+  return wrapSystemError(error, `${syscall}`, path ?? 'a file');
+}
+
 function systemError(name: string, doing: string, path: string, offset?: number, cause?: unknown): VmsnapError {
   const where = offset === undefined ? '' : ` at offset ${offset}`;
   return new VmsnapError(CODE_BY_ERRNO[name] ?? 'IO', `cannot ${doing} ${path}${where}: ${describeErrno(name)}`, {

@@ -7,7 +7,7 @@
  */
 import { fstatSync, readSync } from 'node:fs';
 import { native } from '../../native/binding.js';
-import { wrapSystemError } from '../../native/errors.js';
+import { withSystemErrors, wrapSystemError } from '../../native/errors.js';
 import { corrupt, unsupported } from './corrupt.js';
 import { decodeCountedRecord } from './countedRecord.js';
 import { decodeFooter, type Footer, imageBinding, imageIdentity } from './footer.js';
@@ -139,7 +139,7 @@ function requireOverridable(start: StartManifest, path: string): void {
 }
 
 export function readTail(file: ImageFd, head: ImageHead): ImageTail {
-  const fileBytes = fstatSync(file.fd).size;
+  const fileBytes = withSystemErrors('look at', file.path, () => fstatSync(file.fd).size);
   const offset = fileBytes - FOOTER_BYTES;
   if (offset < startManifestEnd(head.header)) throw corrupt(file.path, fileBytes, 'truncated: no footer');
   const footerBytes = readExactly(file, offset, FOOTER_BYTES, 'the footer');

@@ -3,7 +3,7 @@
  * or an error. Buffers and codec contexts belong to a job, so an idle worker holds next to nothing.
  */
 import { parentPort } from 'node:worker_threads';
-import { type PlainError, VmsnapError } from '../../native/errors.js';
+import { type PlainError, VmsnapError, wrapPlainSystemError } from '../../native/errors.js';
 import type { CompareJob } from './compareWorker.js';
 import type { EstimateJob } from './estimateWorker.js';
 import type { GunzipJob } from './gunzipWorker.js';
@@ -48,7 +48,8 @@ async function answerTo(job: Job): Promise<Answer> {
     return { kind: 'done', result: await run(job) };
   } catch (error) {
     if (error instanceof Aborted) return { kind: 'aborted' };
-    return { kind: 'failed', error: error instanceof VmsnapError ? error.toPlain() : (error as Error) };
+    const known = wrapPlainSystemError(error);
+    return { kind: 'failed', error: known instanceof VmsnapError ? known.toPlain() : (known as Error) };
   }
 }
 

@@ -146,7 +146,7 @@ for (const name of NAMES) {
     for (const [what, harm] of Object.entries(HARMS)) {
       for (let round = 0; round < ROUNDS; round++) {
         const harmed = harm(Buffer.from(victim.image), random, other);
-        if (harmed.equals(victim.image)) continue;
+        if (harmed.equals(victim.image) || hasHeadOf(other, harmed)) continue;
         const fault = await trial.run(victim, harmed);
         if (fault !== undefined) {
           if (process.env.VMSNAP_DAMAGE_KEEP !== undefined) writeFileSync(process.env.VMSNAP_DAMAGE_KEEP, harmed);
@@ -171,6 +171,12 @@ test('overriding: a record of the image that stands for another time is never ta
     t.is(await trial.run(victim, harmed), undefined);
   }
 });
+
+/** What begins as the other image does is the other image, and its memory is not the victim's. */
+function hasHeadOf(other: Buffer, harmed: Buffer): boolean {
+  const headBytes = 64 + other.readUInt32LE(32);
+  return harmed.subarray(0, headBytes).equals(other.subarray(0, headBytes));
+}
 
 /** Xorshift. */
 function randomNumbers(seed: number): Random {

@@ -141,8 +141,7 @@ std::span<uint8_t> Arguments::byte_range(size_t index, const char* name) {
   return all.subspan(offset, length);
 }
 
-const int32_t* Arguments::word(size_t array_index, const char* array_name, size_t index_index,
-                               const char* index_name) {
+const int32_t* Arguments::word(size_t array_index, const char* array_name, size_t index_index, const char* index_name) {
   const std::span<const int32_t> words = ints(array_index, array_name);
   const uint64_t at = position(index_index, index_name);
   if (!ok()) return nullptr;

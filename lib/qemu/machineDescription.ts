@@ -24,6 +24,8 @@ export interface MachineDescription {
   /** Those of the image, in its order. */
   readonly regions: readonly MachineRegion[];
   readonly disks: readonly MachineDisk[];
+  /** File systems that the guest agent held still when the memory was taken: resumed, the guest must be told to go on with them. */
+  readonly frozenFileSystems: number | null;
   /** Of the QEMU process, where it could be read. */
   readonly commandLine: readonly string[] | null;
   /** Answers of QEMU to query commands, by command, for whoever needs more. */

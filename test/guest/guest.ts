@@ -19,6 +19,8 @@ export interface GuestOptions {
   folder?: string;
   /** What the guest's memory is filled with. */
   content?: GuestContent;
+  /** Where its memory lies; default a file that QEMU maps shared. `private`: plain -m. */
+  memory?: 'file' | 'memfd' | 'private' | undefined;
   /** More devices, as QEMU's -device takes them. */
   devices?: readonly string[];
   /** Modules that the guest loads, as paths below the kernel's folder of modules: kernel/drivers/firmware/qemu_fw_cfg.ko. */
@@ -95,13 +97,19 @@ export class Guest {
     ]);
     const devices = (options.devices ?? []).flatMap((device) => ['-device', device]);
     const incoming = options.incoming === undefined ? [] : ['-incoming', options.incoming];
-    const parameters = qemuArguments(tools, folder, initramfs, accelerator, options.memoryMiB);
+    const memory = memoryArguments(folder, options.memoryMiB, options.memory ?? 'file');
+    const parameters = [...memory, ...qemuArguments(tools, folder, initramfs, accelerator)];
     this.#child = spawnTied([options.qemu ?? tools.qemu, ...parameters, ...devices, ...incoming]);
     this.#isIncoming = options.incoming !== undefined;
     running.add(this);
     this.#child.stdout?.setEncoding('latin1').on('data', (text: string) => this.#readConsole(text));
     this.#child.stderr?.setEncoding('utf8').on('data', (text: string) => (this.#errors += text));
     this.#child.on('error', (error) => (this.#errors += String(error)));
+  }
+
+  /** A QMP socket that nobody has connected to. */
+  get qmpSocket(): string {
+    return join(this.#folder, 'qmp2');
   }
 
   get processId(): number | undefined {
@@ -248,16 +256,16 @@ export class Guest {
   }
 }
 
-function qemuArguments(
-  tools: GuestTools,
-  folder: string,
-  initramfs: string,
-  accelerator: Accelerator,
-  memoryMiB: number,
-): string[] {
-  const memory = `memory-backend-file,id=ram,share=on,mem-path=${folder}/memory,size=${memoryMiB}M`;
+function memoryArguments(folder: string, memoryMiB: number, kind: NonNullable<GuestOptions['memory']>): string[] {
+  const size = ['-m', `${memoryMiB}M`];
+  if (kind === 'private') return [...size, '-machine', 'q35'];
+  const backend = kind === 'file' ? `memory-backend-file,mem-path=${folder}/memory` : 'memory-backend-memfd';
+  const object = `${backend},id=ram,share=on,size=${memoryMiB}M`;
+  return [...size, '-machine', 'q35,memory-backend=ram', '-object', object];
+}
+
+function qemuArguments(tools: GuestTools, folder: string, initramfs: string, accelerator: Accelerator): string[] {
   return [
-    ...['-machine', 'q35,memory-backend=ram', '-m', `${memoryMiB}M`, '-object', memory],
     ...['-accel', accelerator, '-cpu', 'max', '-smp', '1'],
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-nic', 'none', '-no-reboot'],
     ...['-kernel', tools.kernel, '-initrd', initramfs],
@@ -265,6 +273,8 @@ function qemuArguments(
     ...['-append', 'console=ttyS0 panic=-1 loglevel=4 random.trust_cpu=on'],
     ...['-chardev', 'stdio,id=console,signal=off', '-serial', 'chardev:console'],
     ...['-qmp', `unix:${folder}/qmp,server=on,wait=off`],
+    // A second one, for programs under test: QEMU takes one client a socket.
+    ...['-qmp', `unix:${folder}/qmp2,server=on,wait=off`],
   ];
 }
 

@@ -27,6 +27,7 @@ export function readDescription(bytes: Buffer, image: string): MachineDescriptio
     memoryBytes: fields.number('memoryBytes'),
     regions: fields.list('regions').map(readRegion),
     disks: fields.list('disks').map(readDisk),
+    frozenFileSystems: fields.numberOrNull('frozenFileSystems'),
     commandLine: fields.textsOrNull('commandLine'),
     queries: fields.object('queries').values,
   };

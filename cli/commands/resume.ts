@@ -31,7 +31,7 @@ export const resumeCommand: CommandSpec = {
     QUIET_OPTION,
     JSON_OPTION,
   ],
-  examples: [['vmsnap resume vm.vmsnap -- qemu-system-x86_64 -machine pc-q35-7.2 ...', 'as it was started']],
+  examples: [['vmsnap resume vm.vmsnap -- qemu-system-x86_64 ...', 'run on']],
   notes: [
     'QEMU gets the arguments that the saved machine had, but for -incoming; where it',
     "had a shared memory file its path is written {mem:ID}, with the backend's id:",

@@ -67,6 +67,11 @@ export async function checkWaiting(image: MachineImage, qmp: QmpPeer, warn: (war
   const memory = (await ask(qmp, 'query-memory-size-summary')) as { 'base-memory'?: unknown } | undefined;
   const baseBytes = memory?.['base-memory'];
   if (typeof baseBytes === 'number') requireMemory(image, baseBytes);
+  const frozen = image.description?.frozenFileSystems ?? 0;
+  if (frozen > 0) {
+    const still = `the guest agent held ${frozen} file systems still when ${image.path} was saved: let them go on with guest-fsfreeze-thaw`;
+    warn({ code: 'file-systems-frozen', message: still });
+  }
   const message = olderQemu(image, qmp);
   if (message !== undefined) warn({ code: 'older-qemu', message });
 }

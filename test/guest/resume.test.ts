@@ -1,0 +1,165 @@
+/**
+ * Machines of a real guest brought back: it counts on its serial port, is saved and killed, and counts on from where it was. With
+ * QEMU 7.2 and QEMU 10 (VMSNAP_QEMU10), with a shared memory file and with private memory.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtemp } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import anyTest, { type ExecutionContext, type TestFn } from 'ava';
+import { loadMachine } from '../../lib/index.js';
+import { CLI_PATH } from './cli.js';
+import { bootGuest, guestAvailabilityOrDemand } from './guest.js';
+import { COUNT_MARKER } from './init.js';
+import { diskOf, resumeCommand, saveMachine } from './machineImage.js';
+import { QmpClient } from './qmp.js';
+
+const MEMORY_MIB = 128;
+const COUNT_SECONDS = 90;
+
+const test = anyTest as TestFn<undefined>;
+const availability = guestAvailabilityOrDemand();
+const qemu10 = process.env.VMSNAP_QEMU10;
+if (qemu10 === undefined && process.env.VMSNAP_REQUIRE_QEMU10 === '1')
+  throw new Error('VMSNAP_REQUIRE_QEMU10=1, but VMSNAP_QEMU10 names no qemu-system-x86_64');
+const noGuest = availability.available ? undefined : availability.reason;
+const noQemu10 = qemu10 === undefined ? 'VMSNAP_QEMU10 names no QEMU 10; see test/guest/qemu10.sh' : undefined;
+
+const versions = [
+  { name: 'the installed QEMU', program: undefined, missing: noGuest },
+  { name: 'QEMU 10', program: qemu10, missing: noGuest ?? noQemu10 },
+];
+
+for (const { name, program, missing } of versions) {
+  for (const kind of ['file', 'private'] as const) {
+    const title = `${name}, ${kind} memory: saved, killed, resumed, it counts on from where it was`;
+    if (missing === undefined) test.serial(title, (t) => countsOn(t, program, kind));
+    else test.serial.skip(`${title} (SKIPPED: ${missing})`, () => {});
+  }
+}
+
+async function countsOn(t: ExecutionContext, qemu: string | undefined, kind: 'file' | 'private'): Promise<void> {
+  t.timeout(300_000);
+  const folder = await mkdtemp(join(tmpdir(), 'vmsnap-resume-test-'));
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+  const guest = await bootGuest({ memoryMiB: MEMORY_MIB, qemu, memory: kind });
+  t.teardown(() => guest.close());
+  const image = join(folder, 'image');
+  const disk = join(folder, 'disk');
+  writeFileSync(disk, 'as it was');
+  await saveMachine(guest, folder, image, { kind, disks: [diskOf(disk)] });
+  const { count } = guest;
+  t.true(count > 0);
+  const command = resumeCommand(guest);
+  // Not closed: what it was booted from is needed again.
+  process.kill(guest.processId!, 'SIGKILL');
+
+  const run = new Resumed(folder, image, command);
+  t.teardown(() => run.kill());
+  await run.waitForCountBeyond(count + 2);
+  t.true(run.counts[0]! > count && run.counts[0]! <= count + 2, `${count}, then ${run.counts[0]}`);
+  t.deepEqual(
+    run.counts,
+    run.counts.map((_, i) => run.counts[0]! + i),
+  );
+  t.regex(run.errors, /runs in QEMU .*: 1\d\d MiB of memory, proven/);
+  // QEMU ends in good order on a signal that vmsnap passes on.
+  t.is(await run.end('SIGTERM'), 0, run.errors);
+  t.deepEqual([readdirSync(run.memoryDir), readdirSync(run.temporary)], [[], []]);
+
+  if (kind === 'private') return;
+  writeFileSync(disk, 'moved on.');
+  const refused = new Resumed(folder, image, command);
+  t.is(await refused.exitCode, 17);
+  t.regex(refused.errors, /the disk .*\(disk0\) is not as it was/);
+  await byHand(t, folder, image, count);
+}
+
+/** The folder and the words of `load --machine`, followed to the letter. */
+async function byHand(t: ExecutionContext, folder: string, image: string, count: number): Promise<void> {
+  const { command, commands, folder: made } = await loadMachine(image, join(folder, 'made'));
+  const qemu = spawn(command![0]!, command!.slice(1));
+  const out = new Counter(qemu);
+  try {
+    const qmp = await QmpClient.open(join(made, 'qmp'), COUNT_SECONDS);
+    for (const { execute, arguments: args } of commands.slice(1)) {
+      if (execute === 'cont') await arrival(qmp);
+      await qmp.execute(execute, args && { ...args });
+    }
+    await out.waitForCountBeyond(count + 1);
+    t.true(out.counts[0]! <= count + 2);
+    qmp.close();
+  } finally {
+    qemu.kill('SIGKILL');
+  }
+}
+
+async function arrival(qmp: QmpClient): Promise<void> {
+  for (;;) {
+    const { status } = (await qmp.execute('query-migrate')) as { status?: string };
+    if (status === 'completed') return;
+    if (status === 'failed') throw new Error('the migration failed');
+    await sleep(20);
+  }
+}
+
+/** Counts on the standard output of a child. */
+class Counter {
+  errors = '';
+  readonly exitCode: Promise<number | null>;
+  protected readonly child: ChildProcess;
+  #console = '';
+
+  constructor(child: ChildProcess) {
+    this.child = child;
+    child.stdout!.setEncoding('latin1').on('data', (text: string) => (this.#console += text));
+    child.stderr!.setEncoding('utf8').on('data', (text: string) => (this.errors += text));
+    this.exitCode = once(child, 'close').then(([code]) => code as number | null);
+  }
+
+  get counts(): number[] {
+    return [...this.#console.matchAll(new RegExp(`${COUNT_MARKER} (\\d+)\\r?\\n`, 'g'))].map((match) =>
+      Number(match[1]),
+    );
+  }
+
+  async waitForCountBeyond(count: number): Promise<void> {
+    const deadline = performance.now() + COUNT_SECONDS * 1000;
+    while ((this.counts.at(-1) ?? 0) <= count) {
+      if (this.child.exitCode !== null) throw new Error(`ended with ${this.child.exitCode}: ${this.errors}`);
+      if (performance.now() > deadline) throw new Error(`no count beyond ${count}: ${this.errors}${this.#console}`);
+      await sleep(20);
+    }
+  }
+}
+
+class Resumed extends Counter {
+  readonly memoryDir: string;
+  readonly temporary: string;
+
+  constructor(folder: string, image: string, command: readonly string[]) {
+    const [memoryDir, temporary] = [join(folder, 'memory'), join(folder, 'tmp')];
+    for (const path of [memoryDir, temporary]) mkdirSync(path, { recursive: true });
+    const args = [CLI_PATH, 'resume', '--memory-dir', memoryDir, image, '--', ...command];
+    super(
+      spawn(process.execPath, args, {
+        stdio: ['ignore', 'pipe', 'pipe'],
+        env: { ...process.env, TMPDIR: temporary },
+      }),
+    );
+    this.memoryDir = memoryDir;
+    this.temporary = temporary;
+  }
+
+  async end(signal: NodeJS.Signals): Promise<number | null> {
+    this.child.kill(signal);
+    return await this.exitCode;
+  }
+
+  kill(): void {
+    if (this.child.exitCode === null) this.child.kill('SIGTERM');
+  }
+}

@@ -54,6 +54,7 @@ export const saveCommand: CommandSpec = {
     { name: 'label', kind: 'list', text: 'KEY=VALUE; repeatable' },
     { name: 'attach', kind: 'list', text: 'NAME=FILE; a file to keep in the image, repeatable' },
     { name: 'frozen', kind: 'flag', text: 'the VM is paused: nobody writes SOURCE' },
+    { name: 'no-references', kind: 'flag', text: 'store duplicate pages each time' },
     { name: 'force', kind: 'flag', text: 'replace IMAGE if it is there' },
     { name: 'segment-size', kind: 'value', text: 'SIZE; unit of work, 1M to 64M; default 4M' },
     { name: 'chunk-size', kind: 'value', text: 'SIZE; unit of random access, 4K to 4M; default 256K' },
@@ -135,6 +136,7 @@ function saveOptions(context: CommandContext, regions: readonly RegionOption[]):
     base: args.value('base'),
     baseDirs: args.list('base-dir'),
     frozen: args.flag('frozen'),
+    references: args.flag('no-references') ? false : undefined,
     force: args.flag('force'),
   };
 }

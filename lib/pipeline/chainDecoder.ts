@@ -52,7 +52,7 @@ interface Layer {
   readonly path: string;
   readonly codec: ChunkCodec;
   readonly link: Link | undefined;
-  readonly bringPage: WholeSegmentRecord['bringPage'] | undefined;
+  readonly bringPages: WholeSegmentRecord['bringPages'] | undefined;
   readonly prefix: RecordPrefix;
   /** Prefix and tables; of a record that is in memory, all of it. */
   readonly head: Buffer;
@@ -83,8 +83,8 @@ export interface WholeSegmentRecord {
   readonly chunkSize: number;
   /** Its image, in which its references can be looked up; undefined: they cannot be. */
   readonly link: Link | undefined;
-  /** Brings the bytes of a page that a reference names, if they can be had without the image. @returns whether they could. */
-  readonly bringPage: (target: PageNumber, into: Uint8Array) => boolean;
+  /** Brings pages from one on that a reference names, if they can be had without the image. @returns whether they could. */
+  readonly bringPages: (first: PageNumber, into: Uint8Array) => boolean;
 }
 
 /** What is done with a chunk that is needed, from its stored bytes. @returns what is wrong with it, or undefined. */
@@ -283,7 +283,7 @@ export class ChainDecoder {
       path,
       codec: this.#codecFor(link),
       link,
-      bringPage: undefined,
+      bringPages: undefined,
       prefix,
       head,
       isWhole: false,
@@ -338,50 +338,77 @@ export class ChainDecoder {
   ): boolean {
     const size = this.#pageSize;
     const lost = new Map<string, { error: VmsnapError; ranges: { offset: number; length: number }[] }>();
-    for (const page of this.#references) {
-      if (wanted !== undefined && wanted[page] !== STATE_DATA) continue;
-      const place = this.#places[page]! * size;
+    const ownAreThere = isWhole && wanted === undefined;
+    for (let i = 0; i < this.#references.length; ) {
+      const page = this.#references[i]!;
+      const count = this.#runLength(i);
+      i += count;
+      if (wanted !== undefined && !wanted.subarray(page, page + count).includes(STATE_DATA)) continue;
       try {
-        const own = isWhole && wanted === undefined ? this.#ownTarget(page) : undefined;
-        if (own !== undefined) this.data.copyWithin(place, own * size, (own + 1) * size);
-        else this.#bringPage(page, this.data.subarray(place, place + size));
+        this.#fillRun(page, count, ownAreThere);
       } catch (error) {
         if (onDamage === undefined || !(error instanceof VmsnapError) || error.code !== 'CORRUPT') throw error;
         const known = lost.get(error.message) ?? { error, ranges: [] };
         lost.set(error.message, known);
-        known.ranges.push({ offset: page * size, length: size });
+        known.ranges.push({ offset: page * size, length: count * size });
       }
     }
     for (const { error, ranges } of lost.values()) onDamage!({ structure: 'reference', error, ranges });
     return lost.size === 0;
   }
 
-  /** Where the target of a reference stands among the data pages of this segment, if it does. */
-  #ownTarget(page: number): number | undefined {
-    const owner = this.#owners[page]!;
+  /** How many references from the `i`-th on follow each other, in the segment and in what they name. */
+  #runLength(i: number): number {
+    const page = this.#references[i]!;
+    const owner = this.#owners[page];
+    const { segment, page: target } = this.#targetOf(page);
+    let count = 1;
+    while (i + count < this.#references.length) {
+      const next = this.#references[i + count]!;
+      if (next !== page + count || this.#owners[next] !== owner) break;
+      const nextTarget = this.#targetOf(next);
+      if (nextTarget.segment !== segment || nextTarget.page !== target + count) break;
+      count++;
+    }
+    return count;
+  }
+
+  #fillRun(page: number, count: number, ownAreThere: boolean): void {
+    const size = this.#pageSize;
+    const place = this.#places[page]!;
+    const layer = this.#layers[this.#owners[page]!]!;
     const target = this.#targetOf(page);
-    const isOwn = target.segment === this.#layers[owner]!.prefix.subject && this.#owners[target.page] === owner;
-    return isOwn ? this.#places[target.page] : undefined;
+    const into = this.data.subarray(place * size, (place + count) * size);
+    if (target.segment !== layer.prefix.subject) {
+      if (layer.bringPages?.(target, into) === true) return;
+    } else if (ownAreThere) {
+      for (let i = 0; i < count; i++) {
+        if (this.#owners[target.page + i] !== this.#owners[page]) this.#lookUp(layer, target, i, into);
+        else {
+          const from = this.#places[target.page + i]! * size;
+          this.data.copyWithin((place + i) * size, from, from + size);
+        }
+      }
+      return;
+    }
+    for (let i = 0; i < count; i++) this.#lookUp(layer, target, i, into);
+  }
+
+  /** The `i`-th page of a run that begins with `target`, through the index of the image. */
+  #lookUp({ link, path, prefix }: Layer, { segment, page }: PageNumber, i: number, into: Uint8Array): void {
+    if (link === undefined)
+      throw corrupt(path, prefix.offset, `segment ${prefix.subject}: the page of a reference is not at hand`);
+    const pages = this.#storedPagesOf(link);
+    into.set(pages.page({ segment, page: page + i }), i * this.#pageSize);
+    this.chunksDecoded += pages.chunksDecoded;
+    this.bytesRead += pages.bytesRead;
+    pages.chunksDecoded = 0;
+    pages.bytesRead = 0;
   }
 
   #targetOf(page: number): PageNumber {
     const { head, tables } = this.#layers[this.#owners[page]!]!;
     return targetOf(head, tables, this.#referenceOrdinals[page]!, this.#pagesPerSegment);
-  }
-
-  #bringPage(page: number, into: Uint8Array): void {
-    const layer = this.#layers[this.#owners[page]!]!;
-    const target = this.#targetOf(page);
-    if (layer.bringPage?.(target, into) === true) return;
-    const { link, path, prefix } = layer;
-    if (link === undefined)
-      throw corrupt(path, prefix.offset, `segment ${prefix.subject}: the page of a reference is not at hand`);
-    const pages = this.#storedPagesOf(link);
-    into.set(pages.page(target));
-    this.chunksDecoded += pages.chunksDecoded;
-    this.bytesRead += pages.bytesRead;
-    pages.chunksDecoded = 0;
-    pages.bytesRead = 0;
   }
 
   #storedPagesOf(link: Link): StoredPages {
@@ -423,7 +450,7 @@ export class ChainDecoder {
     const page = this.#scratch.subarray(0, size);
     for (const reference of this.#references) {
       if (states[reference] !== STATE_DATA) continue;
-      this.#bringPage(reference, page);
+      this.#lookUp(this.#layers[this.#owners[reference]!]!, this.#targetOf(reference), 0, page);
       native.matchPages(page, size, this.#otherPlaces, reference, 1, data, same);
     }
   }
@@ -575,12 +602,12 @@ export class ChainDecoder {
 }
 
 function wholeLayer(top: WholeSegmentRecord, pageSize: number): Layer {
-  const { path, codec, link, bringPage, prefix, record, tables, states, words, chunkSize } = top;
+  const { path, codec, link, bringPages, prefix, record, tables, states, words, chunkSize } = top;
   return {
     path,
     codec,
     link,
-    bringPage,
+    bringPages,
     prefix,
     head: record,
     isWhole: true,

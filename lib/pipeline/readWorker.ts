@@ -344,7 +344,7 @@ class ReadWorker {
   }
 
   /** What a load has brought back already is in its target. */
-  readonly #bringPage = ({ segment, page }: PageNumber, into: Uint8Array): boolean => {
+  readonly #bringPages = ({ segment, page }: PageNumber, into: Uint8Array): boolean => {
     const { region, regionOffset } = this.#geometry.placeOf(segment);
     const place = this.#sink.placeOf(region, regionOffset + page * this.#geometry.pageSize, into.length);
     if (place === undefined) return false;
@@ -365,7 +365,7 @@ class ReadWorker {
     const onDamage = (damage: Damage) => this.#noteDamage(damage, segment);
     const { path } = this.#job.image;
     const stored = { path, prefix, record, tables, states, words, codec, chunkSize: this.#geometry.chunkSize };
-    const top = { ...stored, link: this.#link, bringPage: this.#bringPage };
+    const top = { ...stored, link: this.#link, bringPages: this.#bringPages };
     chain.resolve(segment, tables.pageCount, baseEntries, top);
     const whole = chain.decode(undefined, onDamage);
     this.#decoder.checkPadding(record, prefix, onDamage);

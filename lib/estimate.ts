@@ -27,8 +27,10 @@ import { native } from '../native/binding.js';
 import { withSystemErrors } from '../native/errors.js';
 import { abortReason, linkSignal } from './abort.js';
 import { kernelOf } from './detector.js';
+import { SourceGuard } from './files/sourceGuard.js';
 import { checkSaveOptions, type SaveSettings, usage } from './options.js';
 import { createControl, STAT_READ_BYTES, sumStat } from './pipeline/control.js';
+import { createDuplicatesShared } from './pipeline/duplicates.js';
 import {
   type EstimateJob,
   type EstimateWorkerResult,
@@ -40,6 +42,7 @@ import {
   PIECE_PAYLOAD_BYTES,
   PIECE_RAW_CHUNKS,
   PIECE_RECORD_BYTES,
+  PIECE_REFERENCE_PAGES,
   PIECE_SECONDS,
   PIECE_TABLES_BYTES,
   PIECE_UNIFORM_PAGES,
@@ -81,7 +84,9 @@ export async function estimate(source: string | undefined, options: EstimateOpti
   try {
     const settings = settingsFor(opened, asked, options);
     const sampleBytes = checkSampleBytes(options, pieceSizeOf(settings));
-    const result = await estimateOpened(opened, settings, { ...withMachine(options, opened.machine), sampleBytes });
+    const references = options.references !== false && holdsStill(opened, options);
+    const own = { ...withMachine(options, opened.machine), sampleBytes, references };
+    const result = await estimateOpened(opened, settings, own);
     if (options.target === undefined) return result;
     return { ...result, target: describeTarget(options.target, result.imageBytes) };
   } catch (error) {
@@ -89,6 +94,13 @@ export async function estimate(source: string | undefined, options: EstimateOpti
   } finally {
     opened.close();
   }
+}
+
+/** Whether a save that began now would look for duplicates. */
+function holdsStill({ guarded }: OpenedSource, { frozen }: EstimateOptions): boolean {
+  const guard = new SourceGuard(guarded, frozen ?? false, () => {});
+  guard.close();
+  return guard.holdsStill;
 }
 
 function checkSampleBytes({ full, sampleBytes }: EstimateOptions, pieceSize: number): number {
@@ -113,7 +125,10 @@ function notSampled(what: string): Error {
 type OpenedOptions = Pick<
   EstimateOptions,
   'full' | 'sampleBytes' | 'signal' | 'onProgress' | 'progressIntervalSeconds' | 'name' | 'uuid'
->;
+> & {
+  /** Count duplicates once, where everything is looked at: how many there are, no sample tells. */
+  readonly references?: boolean;
+};
 
 /** A source that is open. */
 export type EstimateSource = Pick<OpenedSource, 'manifest' | 'regions'> & {
@@ -217,6 +232,7 @@ class Estimate {
       detector: kernelOf(detector),
       pieces,
       measured,
+      duplicates: this.#full && this.#options.references === true ? createDuplicatesShared() : undefined,
     };
     const toDo = pieces.reduce((sum, piece) => sum + this.#pieces.placeOf(piece).sizeBytes, 0);
     const unlink = linkSignal(this.#options.signal, control);
@@ -238,7 +254,9 @@ class Estimate {
     const data = Math.min(total, Math.round(sumOf(figures, PIECE_DATA_PAGES) * share));
     const uniform = Math.min(total - data, Math.round(sumOf(figures, PIECE_UNIFORM_PAGES) * share));
     const absent = Math.min(total - data - uniform, Math.round(sumOf(figures, PIECE_ABSENT_PAGES) * share));
-    return { zero: total - data - uniform - absent, data, uniform, reference: 0, sameAsBase: 0, absent };
+    const reference = sumOf(figures, PIECE_REFERENCE_PAGES);
+    const zero = total - data - uniform - reference - absent;
+    return { zero, data, uniform, reference, sameAsBase: 0, absent };
   }
 
   #exactBytes(figures: readonly Float64Array[], pages: PageCounts): Bounds {

@@ -2,7 +2,7 @@
  * An open image: random reads of its memory, its map, its attachments.
  *
  * One page costs one index block, one record head and one chunk, each one range read; the last few of each are kept. A
- * page that is the same as the base's costs as much again in the base, which is opened when the first such page is read.
+ * reference costs a head and a chunk more; a page that is the same as the base's costs as much again in the base, which is opened when the first such page is read.
  */
 import { fstatSync } from 'node:fs';
 import { corrupt } from '../formats/vmsnap/corrupt.js';
@@ -17,8 +17,15 @@ import {
   PREFIX_BYTES,
 } from '../formats/vmsnap/layout.js';
 import { decodePrefix, headBytes, type RecordPrefix, recordBytes } from '../formats/vmsnap/record.js';
-import { chunkRawBytes, type SegmentTables, segmentTablesMaxBytes } from '../formats/vmsnap/segmentRecord.js';
-import { STATE_DATA, STATE_NAMES, STATE_SAME_AS_BASE, STATE_UNIFORM, STATE_ZERO } from '../formats/vmsnap/stateMap.js';
+import { chunkRawBytes, type SegmentTables, segmentTablesMaxBytes, targetOf } from '../formats/vmsnap/segmentRecord.js';
+import {
+  STATE_DATA,
+  STATE_NAMES,
+  STATE_REFERENCE,
+  STATE_SAME_AS_BASE,
+  STATE_UNIFORM,
+  STATE_ZERO,
+} from '../formats/vmsnap/stateMap.js';
 import { VmsnapError } from '../native/errors.js';
 import { type OpenedImage, openBases, openWholeImage } from './chain.js';
 import { type ImageInput, recordsEnd } from './imageInput.js';
@@ -183,7 +190,8 @@ export class Image {
   #readPage(head: SegmentHead, page: number, start: number, out: Buffer): void {
     const { pageSize, pagesPerChunk } = this.#tail.geometry;
     const ordinal = head.ordinals[page]!;
-    if (head.states[page] === STATE_UNIFORM) {
+    if (head.states[page] === STATE_REFERENCE) this.#readTarget(head, ordinal, start, out);
+    else if (head.states[page] === STATE_UNIFORM) {
       const word = Buffer.alloc(8);
       word.writeBigUInt64LE(head.words[ordinal]!);
       for (let i = 0; i < out.length; i++) out[i] = word[(start + i) % 8]!;
@@ -192,6 +200,16 @@ export class Image {
       const at = (ordinal % pagesPerChunk) * pageSize + start;
       chunk.copy(out, 0, at, at + out.length);
     }
+  }
+
+  #readTarget(head: SegmentHead, reference: number, start: number, out: Buffer): void {
+    const { segment, page } = targetOf(head.head, head.tables, reference, this.#tail.geometry.pagesPerSegment);
+    const target = this.#headOf(segment);
+    if (target?.states[page] !== STATE_DATA) {
+      const what = `segment ${head.prefix.subject}: a reference to page ${page} of segment ${segment}, which is no data page`;
+      throw corrupt(this.path, head.prefix.offset, what);
+    }
+    this.#readPage(target, page, start, out);
   }
 
   #chunk(head: SegmentHead, i: number): Buffer {

@@ -6,7 +6,7 @@
  */
 import { corrupt } from '../formats/vmsnap/corrupt.js';
 import { Geometry } from '../formats/vmsnap/geometry.js';
-import { type ImageTail, mayOverride } from '../formats/vmsnap/imageFile.js';
+import { type ImageTail, mayOverride, mayRefer } from '../formats/vmsnap/imageFile.js';
 import { sumHex, sumRegions } from '../formats/vmsnap/memoryDigest.js';
 import { VmsnapError } from '../native/errors.js';
 import { abortReason, linkSignal } from './abort.js';
@@ -92,6 +92,7 @@ async function bringBack(
     const layout = await layoutOf(input, tail, plan, isStream, options, warnings);
     opened = await open();
     requireOrder(input, name, opened);
+    requireTargets(input, name, opened, plan, layout);
     return await new Load(input, tail, bases, name, opened, plan, layout, threads, options, warnings).run();
   } catch (error) {
     throw abortReason(error, options.signal);
@@ -250,6 +251,23 @@ function requireOrder(input: ImageInput, target: string, { sink }: LoadTarget): 
   if (!input.isStream || sink.kind !== 'stream' || !mayOverride(input.head.header)) return;
   const message = `the segments of ${input.path} stand in no order: from a pipe it cannot be loaded into another, ${target}`;
   throw usage(message, 'put the image, or the memory, into a file');
+}
+
+/** From a pipe nothing can be read again: what a reference names must be in the target, which must be a file, and whole. */
+function requireTargets(
+  input: ImageInput,
+  target: string,
+  { sink }: LoadTarget,
+  { proven }: LoadPlan,
+  { leftOut }: TargetLayout,
+): void {
+  if (!input.isStream || !mayRefer(input.head.header)) return;
+  if (sink.kind === 'file' && proven === 'memory' && leftOut.length === 0) return;
+  const what = sink.kind === 'file' ? 'only whole' : 'only into a file';
+  throw usage(
+    `${input.path} stores duplicate pages once: from a pipe it can be loaded ${what}, not so to ${target}`,
+    'give the name of the image file, or save it with --no-references',
+  );
 }
 
 class Load {

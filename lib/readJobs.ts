@@ -14,6 +14,7 @@ import {
 import type { LinkDescription } from './pipeline/link.js';
 import { OPEN_ENDED_BYTES, type ReadJob } from './pipeline/readJob.js';
 import { createRecordLedger, type RecordLedgerShared } from './pipeline/recordLedger.js';
+import { createSegmentsInWork } from './pipeline/segmentsInWork.js';
 
 export type ReadPlan = Pick<ReadJob, 'order' | 'selection' | 'sink' | 'collect' | 'structureOnly' | 'salvage'>;
 
@@ -42,6 +43,7 @@ export function createReadJobs(
     resolve: bases !== undefined,
     heldPrefix: new Uint8Array(new SharedArrayBuffer(PREFIX_BYTES)),
     ledger: ledgerFor(input, tail, plan),
+    segmentsInWork: createSegmentsInWork(threads),
     ...plan,
   };
   return Array.from({ length: threads }, (_, worker) => ({ ...shared, worker }));

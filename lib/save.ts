@@ -18,6 +18,7 @@ import {
   FEATURE_ABSENT,
   FEATURE_BASE,
   FEATURE_OVERRIDING,
+  FEATURE_REFERENCES,
   FOOTER_BYTES,
   FORMAT_VERSION,
   HEADER_BYTES,
@@ -71,6 +72,7 @@ import {
   NUMBER_OUTPUT_RECORDS,
   NUMBER_PAGES_ABSENT,
   NUMBER_PAGES_DATA,
+  NUMBER_PAGES_REFERENCE,
   NUMBER_PAGES_UNIFORM,
   NUMBER_PAGES_ZERO,
   type SharedControl,
@@ -79,6 +81,7 @@ import {
   STAT_READ_BYTES,
   sumStat,
 } from './pipeline/control.js';
+import { createDuplicatesShared } from './pipeline/duplicates.js';
 import type { ImageSourceDescription, SourceDescription } from './pipeline/feeds/sourceDescription.js';
 import { OPEN_ENDED_BYTES } from './pipeline/readJob.js';
 import {
@@ -309,6 +312,7 @@ export class Save {
   readonly #start: StartManifest;
   readonly #alignmentBytes: number;
   readonly #openEnded: boolean;
+  #withReferences = false;
   /** With a stand-in for the size of a region that is not known yet. */
   readonly #geometry: Geometry;
 
@@ -350,6 +354,26 @@ export class Save {
   async run(): Promise<SaveResult> {
     // To look at a sample would make the pause longer.
     if (this.#file !== undefined && this.#inputs.machine === undefined) await this.#requireRoom();
+    const guard = new SourceGuard(this.#inputs.source.guarded, this.#options.frozen ?? false, (warning) =>
+      this.#warn(warning),
+    );
+    try {
+      this.#withReferences = this.#mayRefer(guard);
+      return await this.#write(guard);
+    } finally {
+      guard.close();
+    }
+  }
+
+  /** Duplicates are compared with what the source holds at their first place, so it must still be what was stored. */
+  #mayRefer(guard: SourceGuard): boolean {
+    const { source } = this.#inputs;
+    if (this.#options.references === false || source.description.kind !== 'extents') return false;
+    // Pages that are stored as data to see how fast that is would all be duplicates.
+    return guard.holdsStill && this.#settings.normalPageRatio === 0;
+  }
+
+  async #write(guard: SourceGuard): Promise<SaveResult> {
     const head = this.#encodeHead();
     const output: OutputDescription = {
       fd: this.#file?.fd ?? STDOUT_FD,
@@ -362,9 +386,6 @@ export class Save {
     const line = new CommitLine(shared);
     line.start(head.length, head.readUInt32LE(60));
     const unlink = linkSignal(this.#options.signal, this.#control);
-    const guard = new SourceGuard(this.#inputs.source.guarded, this.#options.frozen ?? false, (warning) =>
-      this.#warn(warning),
-    );
     const endReports = reportProgress(
       'save',
       this.#control,
@@ -384,7 +405,6 @@ export class Save {
       return this.#result(end, dsa);
     } finally {
       endReports();
-      guard.close();
       unlink();
     }
   }
@@ -408,9 +428,10 @@ export class Save {
 
   /** Decided before anything is read: what the image may hold. */
   get #features(): bigint {
+    const references = this.#withReferences ? FEATURE_REFERENCES : 0n;
     const base = this.#start.base === undefined ? 0n : FEATURE_BASE;
     const overriding = this.#inputs.mayOverride === true ? FEATURE_OVERRIDING : 0n;
-    return base | overriding | (this.#inputs.mayHaveAbsent === true ? FEATURE_ABSENT : 0n);
+    return references | base | overriding | (this.#inputs.mayHaveAbsent === true ? FEATURE_ABSENT : 0n);
   }
 
   get #threads(): number {
@@ -434,6 +455,7 @@ export class Save {
     const { pageSize, segmentSize, chunkSize, codec, normalPageRatio } = this.#settings;
     const { kernel, device } = this.#detector;
     const base = this.#inputs.base.map(describeLink);
+    const duplicates = this.#withReferences ? createDuplicatesShared() : undefined;
     const jobs: Job[] = Array.from(
       { length: this.#threads },
       (_, worker): SaveJob => ({
@@ -450,6 +472,7 @@ export class Save {
         detector: kernel,
         device: device && { handle: device.handle, aheadSegments: AHEAD_SEGMENTS, selfCheck: this.#selfCheck },
         normalPageRatio,
+        duplicates,
       }),
     );
     return await runJobs<SaveWorkerResult>(jobs, this.#control);
@@ -543,10 +566,11 @@ export class Save {
     const data = numbers[NUMBER_PAGES_DATA]!;
     const uniform = numbers[NUMBER_PAGES_UNIFORM]!;
     const absent = numbers[NUMBER_PAGES_ABSENT]!;
-    const others = geometry.totalBytes / geometry.pageSize - data - uniform - absent;
+    const reference = numbers[NUMBER_PAGES_REFERENCE]!;
+    const others = geometry.totalBytes / geometry.pageSize - data - uniform - reference - absent;
     // What has no record is zero, or the same as the base's.
     const zero = this.#start.base === undefined ? others : numbers[NUMBER_PAGES_ZERO]!;
-    return { zero, data, uniform, reference: 0, sameAsBase: others - zero, absent };
+    return { zero, data, uniform, reference, sameAsBase: others - zero, absent };
   }
 
   /** What is about to get the final name must open as the image that was meant. */

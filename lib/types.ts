@@ -112,6 +112,11 @@ export interface SaveOptions extends CommonOptions, BaseDirOptions, SourceOption
   readonly attachments?: readonly AttachmentOption[] | undefined;
   /** The caller vouches that nobody writes the source (a paused VM): no lease, no warning. */
   readonly frozen?: boolean | undefined;
+  /**
+   * False: store duplicate pages each time. By default a page that an earlier one is the same as is stored as a reference
+   * to it, where the source can be read again and holds still (docs/decisions.md).
+   */
+  readonly references?: boolean | undefined;
   /** Replace an existing image. */
   readonly force?: boolean | undefined;
   /**
@@ -675,7 +680,17 @@ export interface EstimateOptions
     SourceOptions,
     Pick<
       SaveOptions,
-      'codec' | 'level' | 'pageSize' | 'segmentSize' | 'chunkSize' | 'detector' | 'name' | 'uuid' | 'labels'
+      | 'codec'
+      | 'level'
+      | 'pageSize'
+      | 'segmentSize'
+      | 'chunkSize'
+      | 'detector'
+      | 'name'
+      | 'uuid'
+      | 'labels'
+      | 'frozen'
+      | 'references'
     > {
   /** Look at everything instead of a sample. */
   readonly full?: boolean | undefined;

@@ -328,7 +328,7 @@ class Verify {
       pages.data === sum('dataPages') &&
       pages.uniform === sum('uniformPages') &&
       pages.absent === sum('absentPages') &&
-      pages.reference === 0 &&
+      pages.reference === sum('referencePages') &&
       spread &&
       chunks.count === sum('chunks') &&
       chunks.stored === sum('storedBytes') &&

@@ -171,6 +171,8 @@ export interface ScanOutput {
   readonly leaves: Uint8Array;
   /** REPORT_LENGTH figures. */
   readonly report: Float64Array;
+  /** Takes a hash of each data page at the page's number, for the search for duplicates; left out: there is none. */
+  readonly hashes?: BigUint64Array | undefined;
 }
 
 /**
@@ -380,6 +382,31 @@ export const DIFF_SAME_AS_BASE_PAGES = 3;
 export const DIFF_ABSENT_PAGES = 4;
 export const DIFF_LENGTH = 5;
 
+/** What {@link DuplicateCheck.takeOut} writes into its report: index of each figure. */
+export const TAKEN_DATA_PAGES = 0;
+export const TAKEN_REFERENCES = 1;
+/** After a failure: the number of the page that could not be read again. */
+export const TAKEN_FAILED_PAGE = 2;
+export const TAKEN_LENGTH = 3;
+
+/** Reads pages of a source again and holds them against those that may be their duplicates. One a thread. */
+export interface DuplicateCheck {
+  /**
+   * Takes out of a scanned segment what earlier pages are the same as, byte for byte. In place: such a page gets the state 3
+   * (reference), and what is left of `data` moves together. `targets` as {@link NativeBinding.proposeDuplicates} left them;
+   * afterwards those of the references stand at its start, in page order.
+   * @returns 0, SCAN_TRUNCATED, or a negative errno.
+   */
+  takeOut(
+    states: Uint8Array,
+    pageCount: number,
+    data: Uint8Array,
+    firstPage: number,
+    targets: BigUint64Array,
+    report: Float64Array,
+  ): number;
+}
+
 /** What is wrong with a QEMU migration stream (native/qemu/fault.h). */
 export interface QemuFault {
   readonly kind: 'corrupt' | 'unsupported' | 'system';
@@ -582,6 +609,26 @@ export interface NativeBinding {
     pageCount: number,
     data: Uint8Array,
   ): void;
+  /**
+   * Asks a table of the pages that are stored already (native/duplicates/duplicate_table.h) for each data page of a segment, and
+   * puts those in that it does not know. `table`: zeros at first, shared by all threads of a save, which call this one at a
+   * time and in the order of the segments; a power of two long. `hashes` is that of a scan, `firstPage` the global number of
+   * the segment's first page. `targets` takes for each page the number of one that may have the same bytes, or 2^64 - 1.
+   * @returns how many such pages there are.
+   */
+  proposeDuplicates(
+    table: BigUint64Array,
+    states: Uint8Array,
+    pageCount: number,
+    hashes: BigUint64Array,
+    firstPage: number,
+    targets: BigUint64Array,
+  ): number;
+  /** `regions`: four figures each, rising: number of the first page, pages, file descriptor, offset in the file. */
+  DuplicateCheck: new (
+    regions: Float64Array,
+    pageSize: number,
+  ) => DuplicateCheck;
   /** Expands a segment into `out` (pageCount * pageSize bytes). */
   expandSegment(
     states: Uint8Array,

@@ -18,6 +18,7 @@ import {
   alignmentOf,
   FEATURE_BASE,
   FEATURE_OVERRIDING,
+  FEATURE_REFERENCES,
   FOOTER_BYTES,
   HEADER_BYTES,
   INDEX_BLOCK_ENTRIES,
@@ -119,6 +120,7 @@ export function decodeHead(header: Header, headerBytes: Buffer, manifestBytes: B
     throw corrupt(path, HEADER_BYTES, 'start manifest: the header has the feature "base", but no base is named');
   }
   if (mayOverride(header)) requireOverridable(start, path);
+  if (mayRefer(header)) requireReferable(header, start, path);
   const bytes = Buffer.concat([headerBytes, manifestBytes]);
   return { header, headerCrc: headerBytes.readUInt32LE(60), start, binding: imageBinding(bytes), bytes };
 }
@@ -126,6 +128,18 @@ export function decodeHead(header: Header, headerBytes: Buffer, manifestBytes: B
 /** Whether segments may have several records. */
 export function mayOverride(header: Pick<Header, 'incompatibleFeatures'>): boolean {
   return (header.incompatibleFeatures & FEATURE_OVERRIDING) !== 0n;
+}
+
+/** Whether pages may be references. */
+export function mayRefer(header: Pick<Header, 'incompatibleFeatures'>): boolean {
+  return (header.incompatibleFeatures & FEATURE_REFERENCES) !== 0n;
+}
+
+/** What a reference names must have a place that is known at once, and one record. */
+function requireReferable(header: Header, start: StartManifest, path: string): void {
+  if (start.regions.at(-1)!.sizeBytes === undefined)
+    throw corrupt(path, HEADER_BYTES, 'start manifest: with references, every region has a size');
+  if (mayOverride(header)) throw corrupt(path, 24, 'header: references and overriding records exclude each other');
 }
 
 /** Readers hold something of each segment: how many there are must be known at once, and not too many. */

@@ -18,10 +18,11 @@ export const FEATURE_NAMES: readonly string[] = [
   'encryption',
   'absent pages',
 ];
+export const FEATURE_REFERENCES = 1n << 0n;
 export const FEATURE_BASE = 1n << 1n;
 export const FEATURE_OVERRIDING = 1n << 2n;
 export const FEATURE_ABSENT = 1n << 4n;
-export const FEATURES_READ = FEATURE_BASE | FEATURE_OVERRIDING | FEATURE_ABSENT;
+export const FEATURES_READ = FEATURE_REFERENCES | FEATURE_BASE | FEATURE_OVERRIDING | FEATURE_ABSENT;
 
 /** Records */
 export const PREFIX_BYTES = 64;
@@ -39,6 +40,7 @@ export const SEGMENT_TABLES_FIXED_BYTES = 24;
 export const LEAF_BYTES = MIB;
 export const DIGEST_BYTES = 16;
 export const WORD_BYTES = 8;
+export const REFERENCE_BYTES = 8;
 export const CHUNK_ENTRY_BYTES = 8;
 
 /** Attachment record */

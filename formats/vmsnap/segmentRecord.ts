@@ -12,6 +12,7 @@ import {
   CHUNK_ENTRY_BYTES,
   DIGEST_BYTES,
   PREFIX_BYTES,
+  REFERENCE_BYTES,
   roundUp,
   SEGMENT_TABLES_FIXED_BYTES,
   WORD_BYTES,
@@ -22,6 +23,7 @@ import {
   encodeStateMap,
   STATE_ABSENT,
   STATE_DATA,
+  STATE_REFERENCE,
   STATE_SAME_AS_BASE,
   STATE_UNIFORM,
   stateMapMaxBytes,
@@ -44,6 +46,9 @@ export interface SegmentTablesInput {
   readonly dataPages: number;
   readonly uniformPages: number;
   readonly words: BigUint64Array;
+  /** Pages of STATE_REFERENCE, and the global page number of the target of each, in page order. */
+  readonly referencePages: number;
+  readonly references: BigUint64Array;
   readonly leaves: Uint8Array;
   readonly leafCount: number;
 }
@@ -65,19 +70,22 @@ export function encodeSegmentTables(
   const chunkCount = geometry.chunksFor(input.dataPages);
   const leavesAt = PREFIX_BYTES + SEGMENT_TABLES_FIXED_BYTES;
   const wordsAt = leavesAt + DIGEST_BYTES * input.leafCount;
-  const chunkEntriesAt = wordsAt + WORD_BYTES * input.uniformPages;
+  const referencesAt = wordsAt + WORD_BYTES * input.uniformPages;
+  const chunkEntriesAt = referencesAt + REFERENCE_BYTES * input.referencePages;
   const mapAt = chunkEntriesAt + CHUNK_ENTRY_BYTES * chunkCount;
   const mapBytes = encodeStateMap(input.states, input.pageCount, out, mapAt);
   const end = roundUp(mapAt + mapBytes, alignmentBytes);
   out.fill(0, mapAt + mapBytes, end);
   out.writeUInt32LE(mapBytes, PREFIX_BYTES);
   out.writeUInt32LE(input.uniformPages, PREFIX_BYTES + 4);
-  out.writeUInt32LE(0, PREFIX_BYTES + 8);
+  out.writeUInt32LE(input.referencePages, PREFIX_BYTES + 8);
   out.writeUInt32LE(input.dataPages, PREFIX_BYTES + 12);
   out.writeUInt32LE(chunkCount, PREFIX_BYTES + 16);
   out.writeUInt32LE(input.leafCount, PREFIX_BYTES + 20);
   out.set(input.leaves.subarray(0, DIGEST_BYTES * input.leafCount), leavesAt);
   for (let i = 0; i < input.uniformPages; i++) out.writeBigUInt64LE(input.words[i]!, wordsAt + WORD_BYTES * i);
+  for (let i = 0; i < input.referencePages; i++)
+    out.writeBigUInt64LE(input.references[i]!, referencesAt + REFERENCE_BYTES * i);
   return { chunkEntriesAt, chunkCount, tablesBytes: end - PREFIX_BYTES };
 }
 
@@ -91,12 +99,14 @@ export interface SegmentTables {
   readonly pageCount: number;
   readonly dataPages: number;
   readonly uniformPages: number;
+  readonly referencePages: number;
   readonly sameAsBasePages: number;
   readonly absentPages: number;
   readonly chunkCount: number;
   readonly leafCount: number;
   /** Offsets into the head's bytes. */
   readonly leavesAt: number;
+  readonly referencesAt: number;
   readonly chunkEntriesAt: number;
 }
 
@@ -119,17 +129,19 @@ export function decodeSegmentTables(
   if (prefix.tablesBytes < SEGMENT_TABLES_FIXED_BYTES) throw bad('tables are too short');
   const mapBytes = head.readUInt32LE(PREFIX_BYTES);
   const uniformPages = head.readUInt32LE(PREFIX_BYTES + 4);
-  const references = head.readUInt32LE(PREFIX_BYTES + 8);
+  const referencePages = head.readUInt32LE(PREFIX_BYTES + 8);
   const dataPages = head.readUInt32LE(PREFIX_BYTES + 12);
   const chunkCount = head.readUInt32LE(PREFIX_BYTES + 16);
   const leafCount = head.readUInt32LE(PREFIX_BYTES + 20);
-  if (references !== 0) throw unsupported(path, prefix.offset, `segment ${prefix.subject} holds references`);
-  if (dataPages + uniformPages > geometry.pagesPerSegment) throw bad('more pages than a segment has');
+  if (referencePages !== 0 && ((allowed >>> STATE_REFERENCE) & 1) === 0)
+    throw unsupported(path, prefix.offset, `segment ${prefix.subject} holds references`);
+  if (dataPages + uniformPages + referencePages > geometry.pagesPerSegment) throw bad('more pages than a segment has');
   if (chunkCount !== geometry.chunksFor(dataPages)) throw bad(`${chunkCount} chunks for ${dataPages} data pages`);
   if (leafCount > geometry.leavesPerSegment) throw bad('more leaves than a segment has');
   const leavesAt = PREFIX_BYTES + SEGMENT_TABLES_FIXED_BYTES;
   const wordsAt = leavesAt + DIGEST_BYTES * leafCount;
-  const chunkEntriesAt = wordsAt + WORD_BYTES * uniformPages;
+  const referencesAt = wordsAt + WORD_BYTES * uniformPages;
+  const chunkEntriesAt = referencesAt + REFERENCE_BYTES * referencePages;
   const mapAt = chunkEntriesAt + CHUNK_ENTRY_BYTES * chunkCount;
   const end = headBytes(prefix);
   if (mapAt + mapBytes > end || !isZero(head, mapAt + mapBytes, end)) throw bad('tables do not add up');
@@ -138,30 +150,78 @@ export function decodeSegmentTables(
     throw bad(`state map of ${pageCount} pages, not ${segmentPages}`);
   if (leafCount !== leavesIn(pageCount * geometry.pageSize)) throw bad(`${leafCount} leaves for ${pageCount} pages`);
   const counts = countStates(states, pageCount);
-  requireCounts(counts, dataPages, uniformPages, bad);
+  requireCounts(counts, dataPages, uniformPages, referencePages, bad);
   for (let i = 0; i < uniformPages; i++) {
     const at = wordsAt + WORD_BYTES * i;
     if (isZero(head, at, at + WORD_BYTES)) throw bad('a uniform page of the word 0');
     words[i] = head.readBigUInt64LE(at);
   }
+  if (referencePages > 0) requireTargets(head, referencesAt, prefix.subject, states, pageCount, geometry, bad);
   if (storedBytes(head, chunkEntriesAt, chunkCount) !== prefix.payloadBytes)
     throw bad('chunks do not add up to the payload');
   const { sameAsBase: sameAsBasePages, absent: absentPages } = counts;
-  const pages = { pageCount, dataPages, uniformPages, sameAsBasePages, absentPages };
-  return { ...pages, chunkCount, leafCount, leavesAt, chunkEntriesAt };
+  const pages = { pageCount, dataPages, uniformPages, referencePages, sameAsBasePages, absentPages };
+  return { ...pages, chunkCount, leafCount, leavesAt, referencesAt, chunkEntriesAt };
 }
 
 /** Pages that the record says are zero. */
 export function zeroPagesOf(tables: SegmentTables): number {
-  return tables.pageCount - tables.dataPages - tables.uniformPages - tables.sameAsBasePages - tables.absentPages;
+  const { pageCount, dataPages, uniformPages, referencePages, sameAsBasePages, absentPages } = tables;
+  return pageCount - dataPages - uniformPages - referencePages - sameAsBasePages - absentPages;
+}
+
+/** The page that the `i`-th reference of a record names. */
+export function targetOf(head: Buffer, tables: SegmentTables, i: number, pagesPerSegment: number): PageNumber {
+  return splitPageNumber(head, tables.referencesAt + REFERENCE_BYTES * i, pagesPerSegment);
+}
+
+/** A global page number, taken apart. */
+export interface PageNumber {
+  readonly segment: number;
+  /** In the segment. */
+  readonly page: number;
+}
+
+function splitPageNumber(head: Buffer, at: number, pagesPerSegment: number): PageNumber {
+  // Below 2^53 in any image: what is not is beyond its memory all the same.
+  const number = head.readUInt32LE(at + 4) * 2 ** 32 + head.readUInt32LE(at);
+  const segment = Math.floor(number / pagesPerSegment);
+  return { segment, page: number - segment * pagesPerSegment };
+}
+
+/** References point backwards, into the memory; within the segment, to its own data pages. */
+function requireTargets(
+  head: Buffer,
+  referencesAt: number,
+  own: number,
+  states: Uint8Array,
+  pageCount: number,
+  geometry: Geometry,
+  bad: (what: string) => Error,
+): void {
+  let at = referencesAt;
+  for (let page = states.indexOf(STATE_REFERENCE); page >= 0 && page < pageCount; ) {
+    const target = splitPageNumber(head, at, geometry.pagesPerSegment);
+    if (target.segment > own || (target.segment === own && target.page >= page))
+      throw bad(`the reference of page ${page} does not point backwards`);
+    if (target.segment === own && states[target.page] !== STATE_DATA)
+      throw bad(`the reference of page ${page} is to page ${target.page}, which is no data page`);
+    if (target.segment < own && target.page >= geometry.pagesIn(target.segment))
+      throw bad(`the reference of page ${page} points beyond its region`);
+    at += REFERENCE_BYTES;
+    page = states.indexOf(STATE_REFERENCE, page + 1);
+  }
 }
 
 function requireCounts(
   counts: StateCounts,
   dataPages: number,
   uniformPages: number,
+  referencePages: number,
   bad: (what: string) => Error,
 ): void {
+  if (counts.reference !== referencePages)
+    throw bad(`state map has ${counts.reference} references, not ${referencePages}`);
   if (counts.data !== dataPages) throw bad(`state map has ${counts.data} data pages, not ${dataPages}`);
   if (counts.uniform !== uniformPages) throw bad(`state map has ${counts.uniform} uniform pages, not ${uniformPages}`);
 }
@@ -169,6 +229,7 @@ function requireCounts(
 interface StateCounts {
   readonly data: number;
   readonly uniform: number;
+  readonly reference: number;
   readonly sameAsBase: number;
   readonly absent: number;
 }
@@ -176,16 +237,18 @@ interface StateCounts {
 function countStates(states: Uint8Array, pageCount: number): StateCounts {
   let data = 0;
   let uniform = 0;
+  let reference = 0;
   let sameAsBase = 0;
   let absent = 0;
   for (let page = 0; page < pageCount; page++) {
     const state = states[page]!;
     if (state === STATE_DATA) data++;
     else if (state === STATE_UNIFORM) uniform++;
+    else if (state === STATE_REFERENCE) reference++;
     else if (state === STATE_SAME_AS_BASE) sameAsBase++;
     else if (state === STATE_ABSENT) absent++;
   }
-  return { data, uniform, sameAsBase, absent };
+  return { data, uniform, reference, sameAsBase, absent };
 }
 
 function storedBytes(head: Buffer, chunkEntriesAt: number, chunkCount: number): number {

@@ -1,6 +1,6 @@
 /** The state map of a segment (SPEC.md, "Page states"): runs of one state, each a varint of (pages - 1) * 16 + state. */
 import { corrupt, unsupported } from './corrupt.js';
-import { FEATURE_ABSENT, FEATURE_BASE } from './layout.js';
+import { FEATURE_ABSENT, FEATURE_BASE, FEATURE_REFERENCES } from './layout.js';
 
 export const STATE_ZERO = 0;
 export const STATE_DATA = 1;
@@ -28,6 +28,7 @@ export const STATE_NAMES: readonly string[] = [
  */
 export function allowedStates(features: bigint): number {
   let states = (1 << STATE_ZERO) | (1 << STATE_DATA) | (1 << STATE_UNIFORM);
+  if ((features & FEATURE_REFERENCES) !== 0n) states |= 1 << STATE_REFERENCE;
   if ((features & FEATURE_BASE) !== 0n) states |= 1 << STATE_SAME_AS_BASE;
   if ((features & FEATURE_ABSENT) !== 0n) states |= 1 << STATE_ABSENT;
   return states;

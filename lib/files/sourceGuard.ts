@@ -79,6 +79,11 @@ export class SourceGuard {
     });
   }
 
+  /** Nobody was seen that may write the source, or the caller vouches for it. */
+  get holdsStill(): boolean {
+    return !this.#mayHaveChanged;
+  }
+
   /**
    * After the last read. @returns whether the source may have changed.
    * @throws SOURCE_CHANGED if it did.

@@ -26,6 +26,7 @@ import { type LinkDescription, rebuildLink } from './link.js';
 export interface SegmentCounts {
   readonly dataPages: number;
   readonly uniformPages: number;
+  readonly referencePages: number;
   readonly zeroPages: number;
   readonly sameAsBasePages: number;
   readonly absentPages: number;
@@ -70,6 +71,7 @@ export class BaseDiff {
     return {
       dataPages: this.#counts[DIFF_DATA_PAGES]!,
       uniformPages: this.#counts[DIFF_UNIFORM_PAGES]!,
+      referencePages: 0,
       zeroPages: this.#counts[DIFF_ZERO_PAGES]!,
       sameAsBasePages: this.#counts[DIFF_SAME_AS_BASE_PAGES]!,
       absentPages: this.#counts[DIFF_ABSENT_PAGES]!,

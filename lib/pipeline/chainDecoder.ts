@@ -6,6 +6,9 @@
  * read and decompressed, straight to their place where all their pages are needed and stay together, else through one
  * chunk's worth of scratch space. So every byte is decompressed at most once, and no image costs more than its own share.
  *
+ * References are filled in last, and are data pages then: from elsewhere in the image that holds them (storedPages.ts), or,
+ * faster, from where its memory has been brought back to already (WholeSegmentRecord).
+ *
  * Holds the buffers of one thread, reused from segment to segment. What is damaged is thrown as CORRUPT with the name of the
  * file it is in.
  */
@@ -19,27 +22,37 @@ import {
   PREFIX_BYTES,
 } from '../../formats/vmsnap/layout.js';
 import { checkTables, decodePrefix, headBytes, type RecordPrefix } from '../../formats/vmsnap/record.js';
-import { decodeSegmentTables, type SegmentTables, segmentTablesMaxBytes } from '../../formats/vmsnap/segmentRecord.js';
+import {
+  decodeSegmentTables,
+  type PageNumber,
+  type SegmentTables,
+  segmentTablesMaxBytes,
+  targetOf,
+} from '../../formats/vmsnap/segmentRecord.js';
 import {
   STATE_ABSENT,
   STATE_DATA,
+  STATE_REFERENCE,
   STATE_SAME_AS_BASE,
   STATE_UNIFORM,
   STATE_ZERO,
 } from '../../formats/vmsnap/stateMap.js';
 import { native } from '../../native/binding.js';
+import { VmsnapError } from '../../native/errors.js';
 import { type ChunkCodec, createCodec } from '../codecs.js';
 import type { ChainEntries } from './chainIndex.js';
 import { type Link, readImageRange } from './link.js';
 import { entryMismatch, matchesEntry, requireCounts } from './matchEntry.js';
 import type { Damage } from './segmentDecoder.js';
 import { chunkRanges, decodeChunk } from './segmentDecoder.js';
+import { ChunkCache, StoredPages } from './storedPages.js';
 
 /** The record that one image has of the segment at hand. */
 interface Layer {
   readonly path: string;
   readonly codec: ChunkCodec;
   readonly link: Link | undefined;
+  readonly bringPages: WholeSegmentRecord['bringPages'] | undefined;
   readonly prefix: RecordPrefix;
   /** Prefix and tables; of a record that is in memory, all of it. */
   readonly head: Buffer;
@@ -68,6 +81,10 @@ export interface WholeSegmentRecord {
   readonly words: BigUint64Array;
   readonly codec: ChunkCodec;
   readonly chunkSize: number;
+  /** Its image, in which its references can be looked up; undefined: they cannot be. */
+  readonly link: Link | undefined;
+  /** Brings pages from one on that a reference names, if they can be had without the image. @returns whether they could. */
+  readonly bringPages: (first: PageNumber, into: Uint8Array) => boolean;
 }
 
 /** What is done with a chunk that is needed, from its stored bytes. @returns what is wrong with it, or undefined. */
@@ -115,6 +132,11 @@ export class ChainDecoder {
   /** Of each data page of one layer: where it goes, or NOT_NEEDED. */
   readonly #targets: Int32Array;
   readonly #pageWords: Uint32Array;
+  /** Pages that are references, rising, and of each page that is one its number among those of its record. */
+  readonly #references: number[] = [];
+  readonly #referenceOrdinals: Uint16Array;
+  readonly #storedPages = new Map<Link, StoredPages>();
+  #chunkCache: ChunkCache | undefined;
   #payload: Buffer | undefined;
   #scratch: Uint8Array | undefined;
   #pageCount = 0;
@@ -133,6 +155,7 @@ export class ChainDecoder {
     this.#otherPlaces = new Int32Array(this.#pagesPerSegment);
     this.#targets = new Int32Array(this.#pagesPerSegment);
     this.#pageWords = new Uint32Array(2 * this.#pagesPerSegment);
+    this.#referenceOrdinals = new Uint16Array(this.#pagesPerSegment);
   }
 
   /**
@@ -181,7 +204,11 @@ export class ChainDecoder {
 
   /** Below the last image there is nothing: what is open is zero. Counts pages, and collects the uniform words. */
   #settle(): void {
-    for (const [number, layer] of this.#layers.entries()) this.#collectWords(layer, number);
+    this.#references.length = 0;
+    for (const [number, layer] of this.#layers.entries()) {
+      this.#collectWords(layer, number);
+      this.#collectReferences(layer, number);
+    }
     const words = new Uint32Array(this.words.buffer);
     let data = 0;
     let uniform = 0;
@@ -189,6 +216,10 @@ export class ChainDecoder {
     for (let page = 0; page < this.#pageCount; page++) {
       const state = this.states[page]!;
       if (state === STATE_DATA) {
+        this.#places[page] = data++;
+      } else if (state === STATE_REFERENCE) {
+        this.#references.push(page);
+        this.states[page] = STATE_DATA;
         this.#places[page] = data++;
       } else if (state === STATE_UNIFORM) {
         words[2 * uniform] = this.#pageWords[2 * page]!;
@@ -219,6 +250,16 @@ export class ChainDecoder {
     }
   }
 
+  #collectReferences(layer: Layer, number: number): void {
+    if (layer.tables.referencePages === 0) return;
+    let ordinal = 0;
+    for (let page = 0; page < this.#pageCount; page++) {
+      if (layer.states[page] !== STATE_REFERENCE) continue;
+      if (this.#owners[page] === number) this.#referenceOrdinals[page] = ordinal;
+      ordinal++;
+    }
+  }
+
   #readLayer(i: number, segment: number, pageCount: number, entry: IndexEntry): Layer {
     const link = this.#links[i]!;
     const { path, geometry } = link;
@@ -242,6 +283,7 @@ export class ChainDecoder {
       path,
       codec: this.#codecFor(link),
       link,
+      bringPages: undefined,
       prefix,
       head,
       isWhole: false,
@@ -285,7 +327,98 @@ export class ChainDecoder {
       if (!this.#aim(layer, number, this.#places, wanted)) continue;
       whole = this.#decodeLayer(layer, this.#placeChunk, onDamage) && whole;
     }
-    return whole;
+    return this.#decodeReferences(wanted, whole, onDamage) && whole;
+  }
+
+  /** `isWhole`: all data pages that were wanted are there. */
+  #decodeReferences(
+    wanted: Uint8Array | undefined,
+    isWhole: boolean,
+    onDamage: ((damage: Damage) => void) | undefined,
+  ): boolean {
+    const size = this.#pageSize;
+    const lost = new Map<string, { error: VmsnapError; ranges: { offset: number; length: number }[] }>();
+    const ownAreThere = isWhole && wanted === undefined;
+    for (let i = 0; i < this.#references.length; ) {
+      const page = this.#references[i]!;
+      const count = this.#runLength(i);
+      i += count;
+      if (wanted !== undefined && !wanted.subarray(page, page + count).includes(STATE_DATA)) continue;
+      try {
+        this.#fillRun(page, count, ownAreThere);
+      } catch (error) {
+        if (onDamage === undefined || !(error instanceof VmsnapError) || error.code !== 'CORRUPT') throw error;
+        const known = lost.get(error.message) ?? { error, ranges: [] };
+        lost.set(error.message, known);
+        known.ranges.push({ offset: page * size, length: count * size });
+      }
+    }
+    for (const { error, ranges } of lost.values()) onDamage!({ structure: 'reference', error, ranges });
+    return lost.size === 0;
+  }
+
+  /** How many references from the `i`-th on follow each other, in the segment and in what they name. */
+  #runLength(i: number): number {
+    const page = this.#references[i]!;
+    const owner = this.#owners[page];
+    const { segment, page: target } = this.#targetOf(page);
+    let count = 1;
+    while (i + count < this.#references.length) {
+      const next = this.#references[i + count]!;
+      if (next !== page + count || this.#owners[next] !== owner) break;
+      const nextTarget = this.#targetOf(next);
+      if (nextTarget.segment !== segment || nextTarget.page !== target + count) break;
+      count++;
+    }
+    return count;
+  }
+
+  #fillRun(page: number, count: number, ownAreThere: boolean): void {
+    const size = this.#pageSize;
+    const place = this.#places[page]!;
+    const layer = this.#layers[this.#owners[page]!]!;
+    const target = this.#targetOf(page);
+    const into = this.data.subarray(place * size, (place + count) * size);
+    if (target.segment !== layer.prefix.subject) {
+      if (layer.bringPages?.(target, into) === true) return;
+    } else if (ownAreThere) {
+      for (let i = 0; i < count; i++) {
+        if (this.#owners[target.page + i] !== this.#owners[page]) this.#lookUp(layer, target, i, into);
+        else {
+          const from = this.#places[target.page + i]! * size;
+          this.data.copyWithin((place + i) * size, from, from + size);
+        }
+      }
+      return;
+    }
+    for (let i = 0; i < count; i++) this.#lookUp(layer, target, i, into);
+  }
+
+  /** The `i`-th page of a run that begins with `target`, through the index of the image. */
+  #lookUp({ link, path, prefix }: Layer, { segment, page }: PageNumber, i: number, into: Uint8Array): void {
+    if (link === undefined)
+      throw corrupt(path, prefix.offset, `segment ${prefix.subject}: the page of a reference is not at hand`);
+    const pages = this.#storedPagesOf(link);
+    into.set(pages.page({ segment, page: page + i }), i * this.#pageSize);
+    this.chunksDecoded += pages.chunksDecoded;
+    this.bytesRead += pages.bytesRead;
+    pages.chunksDecoded = 0;
+    pages.bytesRead = 0;
+  }
+
+  #targetOf(page: number): PageNumber {
+    const { head, tables } = this.#layers[this.#owners[page]!]!;
+    return targetOf(head, tables, this.#referenceOrdinals[page]!, this.#pagesPerSegment);
+  }
+
+  #storedPagesOf(link: Link): StoredPages {
+    const known = this.#storedPages.get(link);
+    if (known !== undefined) return known;
+    const chunkSizes = [link, ...this.#links].map(({ geometry }) => geometry.chunkSize);
+    this.#chunkCache ??= new ChunkCache(Math.max(...chunkSizes));
+    const made = new StoredPages(link, this.#chunkCache);
+    this.#storedPages.set(link, made);
+    return made;
   }
 
   /**
@@ -306,6 +439,19 @@ export class ChainDecoder {
     };
     for (const [number, layer] of this.#layers.entries()) {
       if (this.#aim(layer, number, this.#otherPlaces, states)) this.#decodeLayer(layer, match, undefined);
+    }
+    this.#matchReferences(states, data, same);
+  }
+
+  #matchReferences(states: Uint8Array, data: Uint8Array, same: Uint8Array): void {
+    if (this.#references.length === 0) return;
+    const size = this.#pageSize;
+    if (this.#scratch === undefined || this.#scratch.length < size) this.#scratch = new Uint8Array(size);
+    const page = this.#scratch.subarray(0, size);
+    for (const reference of this.#references) {
+      if (states[reference] !== STATE_DATA) continue;
+      this.#lookUp(this.#layers[this.#owners[reference]!]!, this.#targetOf(reference), 0, page);
+      native.matchPages(page, size, this.#otherPlaces, reference, 1, data, same);
     }
   }
 
@@ -437,7 +583,7 @@ export class ChainDecoder {
     const [layer, ...others] = this.#layers;
     if (layer?.link === undefined || others.length > 0) return undefined;
     const { link, prefix, head, tables, chunkSize, pageSize } = layer;
-    if (tables.sameAsBasePages > 0) return undefined;
+    if (tables.sameAsBasePages + tables.referencePages > 0) return undefined;
     const entries = Array.from({ length: tables.chunkCount }, (_, i) => tables.chunkEntriesAt + CHUNK_ENTRY_BYTES * i);
     return {
       link,
@@ -470,9 +616,21 @@ export class ChainDecoder {
 }
 
 function wholeLayer(top: WholeSegmentRecord, pageSize: number): Layer {
-  const { path, codec, prefix, record, tables, states, words, chunkSize } = top;
-  const link = undefined;
-  return { path, codec, link, prefix, head: record, isWhole: true, tables, states, words, chunkSize, pageSize };
+  const { path, codec, link, bringPages, prefix, record, tables, states, words, chunkSize } = top;
+  return {
+    path,
+    codec,
+    link,
+    bringPages,
+    prefix,
+    head: record,
+    isWhole: true,
+    tables,
+    states,
+    words,
+    chunkSize,
+    pageSize,
+  };
 }
 
 function storedBytesOf({ head, tables }: Layer, chunk: number): number {

@@ -39,6 +39,7 @@ import {
   NUMBER_OUTPUT_RECORDS,
   NUMBER_PAGES_ABSENT,
   NUMBER_PAGES_DATA,
+  NUMBER_PAGES_REFERENCE,
   NUMBER_PAGES_UNIFORM,
   NUMBER_PAGES_ZERO,
   type SharedControl,
@@ -57,7 +58,7 @@ import {
 
 /** Claims that may be under way at once; a worker that is further ahead waits. */
 const SLOT_COUNT = 4096;
-const SLOT_NUMBERS = 13;
+const SLOT_NUMBERS = 14;
 const SLOT_EMPTY = 0;
 const SLOT_READY = 1;
 const SLOT_PLACED = 2;
@@ -77,6 +78,7 @@ const AT_OFFSET = 9;
 const AT_SAME_AS_BASE_PAGES = 10;
 const AT_ZERO_PAGES = 11;
 const AT_ABSENT_PAGES = 12;
+const AT_REFERENCE_PAGES = 13;
 
 /** Write-back is started, and older output dropped from the page cache, in windows of this size. */
 const WRITEBACK_WINDOW_BYTES = 32 * MIB;
@@ -142,6 +144,8 @@ export interface FinishedSegment {
   readonly tablesCrc: number;
   readonly dataPages: number;
   readonly uniformPages: number;
+  /** Pages of STATE_REFERENCE; only in an image whose header has the feature. */
+  readonly referencePages: number;
   readonly sameAsBasePages: number;
   readonly zeroPages: number;
   /** Pages of STATE_ABSENT; only in an image whose header has the feature. */
@@ -202,6 +206,7 @@ export class CommitLine {
     slots[at + AT_TABLES_CRC] = finished.tablesCrc;
     slots[at + AT_DATA_PAGES] = finished.dataPages;
     slots[at + AT_UNIFORM_PAGES] = finished.uniformPages;
+    slots[at + AT_REFERENCE_PAGES] = finished.referencePages;
     slots[at + AT_SAME_AS_BASE_PAGES] = finished.sameAsBasePages;
     slots[at + AT_ZERO_PAGES] = finished.zeroPages;
     slots[at + AT_ABSENT_PAGES] = finished.absentPages;
@@ -365,7 +370,7 @@ export class CommitLine {
       prefixCrc: crc,
       dataPages: slots[at + AT_DATA_PAGES]!,
       uniformPages: slots[at + AT_UNIFORM_PAGES]!,
-      referencePages: 0,
+      referencePages: slots[at + AT_REFERENCE_PAGES]!,
       sameAsBasePages: slots[at + AT_SAME_AS_BASE_PAGES]!,
       absentPages: slots[at + AT_ABSENT_PAGES]!,
     };
@@ -397,6 +402,7 @@ export class CommitLine {
     const numbers = this.#numbers;
     numbers[NUMBER_PAGES_DATA]! += sign * entry.dataPages;
     numbers[NUMBER_PAGES_UNIFORM]! += sign * entry.uniformPages;
+    numbers[NUMBER_PAGES_REFERENCE]! += sign * entry.referencePages;
     numbers[NUMBER_PAGES_ABSENT]! += sign * entry.absentPages;
     numbers[NUMBER_PAGES_ZERO]! += sign * counts.zeroPages;
     numbers[NUMBER_CHUNKS]! += sign * counts.chunks;

@@ -14,6 +14,9 @@ export const WORD_COMMIT_LOCK = 2;
 export const WORD_TURN = 3;
 /** Counts the records of an image with overriding records that their announcers have written. */
 export const WORD_WRITTEN = 4;
+/** Of a save that looks for duplicates (duplicates.ts): whose turn it is to ask the table, and what guards that. */
+export const WORD_DUPLICATES_TURN = 5;
+export const WORD_DUPLICATES_LOCK = 6;
 /** Of a walk through an image with overriding records: each guards the segments whose number it is the remainder of. */
 export const WORD_SEGMENT_LOCKS = 16;
 export const WORD_SEGMENT_LOCKS_COUNT = 64;
@@ -56,7 +59,8 @@ export const NUMBER_INDEX_BYTES = 19;
 export const NUMBER_PAGES_ZERO = 26;
 export const NUMBER_PAGES_ABSENT = 27;
 /** Under the claim lock. Of a walk: the number of segments, once all of them are claimed that have no record. */
-export const NUMBER_INPUT_SEGMENTS_END = 28;
+export const NUMBER_INPUT_SEGMENTS_END = 29;
+export const NUMBER_PAGES_REFERENCE = 30;
 const NUMBER_COUNT = 32;
 
 export const STAT_DONE_BYTES = 0;

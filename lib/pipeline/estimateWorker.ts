@@ -26,6 +26,7 @@ import {
   WORD_ABORT,
   WORD_CLAIM_LOCK,
 } from './control.js';
+import { Duplicates, type DuplicatesShared, type TakenOut } from './duplicates.js';
 import { createScanOutput } from './feeds/feed.js';
 import { createReader, type MemoryReader } from './feeds/memoryReader.js';
 import type { RandomDescription } from './feeds/sourceDescription.js';
@@ -44,7 +45,8 @@ export const PIECE_BYTES = 7;
 /** 0: it was the first of its thread, which is slower than those that follow. */
 export const PIECE_SECONDS = 8;
 export const PIECE_ABSENT_PAGES = 9;
-export const PIECE_NUMBERS = 10;
+export const PIECE_REFERENCE_PAGES = 10;
+export const PIECE_NUMBERS = 11;
 
 export interface EstimateJob {
   readonly kind: 'estimate';
@@ -58,6 +60,8 @@ export interface EstimateJob {
   readonly pieceSize: number;
   readonly alignmentBytes: number;
   readonly codec: CodecSettings;
+  /** As in a save; only if every piece is looked at, and is a segment. */
+  readonly duplicates: DuplicatesShared | undefined;
   readonly detector: 'auto' | 'avx2' | 'neon' | 'scalar';
   /** Shared: which pieces are looked at, in a geometry in which a piece is a segment. */
   readonly pieces: Float64Array;
@@ -79,6 +83,7 @@ class EstimateWorker {
   readonly #scanner: SegmentScanner;
   readonly #reader: MemoryReader;
   readonly #output: ScanOutput;
+  readonly #duplicates: Duplicates | undefined;
   readonly #tables: Buffer;
   readonly #compressed: Uint8Array;
   readonly #stats: Float64Array;
@@ -90,7 +95,10 @@ class EstimateWorker {
     this.#codec = createCodec(job.codec);
     this.#scanner = new native.SegmentScanner({ detector: job.detector, pageSize, segmentSize: pieceSize });
     this.#reader = createReader(job.source, this.#scanner, this.#geometry);
-    this.#output = createScanOutput(this.#geometry);
+    const { duplicates, source, control } = job;
+    if (duplicates !== undefined && source.kind === 'extents')
+      this.#duplicates = new Duplicates(duplicates, control, this.#geometry, source);
+    this.#output = createScanOutput(this.#geometry, this.#duplicates !== undefined);
     this.#tables = Buffer.alloc(PREFIX_BYTES + segmentTablesMaxBytes(this.#geometry, job.alignmentBytes));
     this.#compressed = new Uint8Array(bound(chunkSize));
     this.#stats = statsOf(job.control, job.worker);
@@ -102,7 +110,7 @@ class EstimateWorker {
       if (isAborted(this.#job.control)) throw new Aborted();
       const started = performance.now();
       const figures = this.#job.measured.subarray(number * PIECE_NUMBERS, (number + 1) * PIECE_NUMBERS);
-      this.#measure(this.#job.pieces[number]!, figures);
+      this.#measure(number, this.#job.pieces[number]!, figures);
       figures[PIECE_SECONDS] = isFirst ? 0 : (performance.now() - started) / 1000;
       isFirst = false;
     }
@@ -122,28 +130,51 @@ class EstimateWorker {
     }
   }
 
-  #measure(piece: number, figures: Float64Array): void {
+  /** `number`: of the piece among those that are looked at. */
+  #measure(number: number, piece: number, figures: Float64Array): void {
     const { region, regionOffset, sizeBytes } = this.#geometry.placeOf(piece);
     const absentPages = this.#reader.scan(region, regionOffset, sizeBytes, this.#output);
     const { report } = this.#output;
-    const dataPages = report[REPORT_DATA_PAGES]!;
+    const found = report[REPORT_DATA_PAGES]!;
+    const { dataPages, referencePages } = this.#takeOutDuplicates(number, piece, sizeBytes, found);
     const uniformPages = report[REPORT_UNIFORM_PAGES]!;
     figures[PIECE_BYTES] = sizeBytes;
     figures[PIECE_DATA_PAGES] = dataPages;
     figures[PIECE_UNIFORM_PAGES] = uniformPages;
+    figures[PIECE_REFERENCE_PAGES] = referencePages;
     figures[PIECE_ABSENT_PAGES] = absentPages;
-    if (dataPages + uniformPages + absentPages > 0) this.#measureRecord(sizeBytes, dataPages, uniformPages, figures);
+    if (found + uniformPages + absentPages > 0) this.#measureRecord(sizeBytes, figures);
     this.#stats[STAT_DONE_BYTES]! += sizeBytes;
     this.#stats[STAT_READ_BYTES]! += report[REPORT_READ_BYTES]!;
     this.#stats[STAT_IMAGE_BYTES]! += figures[PIECE_RECORD_BYTES]!;
   }
 
-  #measureRecord(sizeBytes: number, dataPages: number, uniformPages: number, figures: Float64Array): void {
+  #takeOutDuplicates(number: number, piece: number, sizeBytes: number, dataPages: number): TakenOut {
+    if (this.#duplicates === undefined) return { dataPages, referencePages: 0 };
+    if (dataPages > 0) {
+      const pageCount = sizeBytes / this.#job.pageSize;
+      return this.#duplicates.takeOut(number, piece, pageCount, this.#output, () => {});
+    }
+    this.#duplicates.pass(number, () => {});
+    return { dataPages, referencePages: 0 };
+  }
+
+  #measureRecord(sizeBytes: number, figures: Float64Array): void {
+    const dataPages = figures[PIECE_DATA_PAGES]!;
     const { pageSize, chunkSize, alignmentBytes } = this.#job;
     const { states, words, leaves, data } = this.#output;
     const leafCount = leavesIn(sizeBytes);
     const pageCount = sizeBytes / pageSize;
-    const input = { states, pageCount, dataPages, uniformPages, words, leaves, leafCount };
+    const pages = {
+      states,
+      pageCount,
+      dataPages,
+      uniformPages: figures[PIECE_UNIFORM_PAGES]!,
+      words,
+      referencePages: figures[PIECE_REFERENCE_PAGES]!,
+      references: this.#duplicates?.targets ?? new BigUint64Array(0),
+    };
+    const input = { ...pages, leaves, leafCount };
     const plan = encodeSegmentTables(input, this.#geometry, alignmentBytes, this.#tables);
     let payloadBytes = 0;
     let rawChunks = 0;

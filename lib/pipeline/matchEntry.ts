@@ -32,7 +32,7 @@ export function requireCounts(
     tables.uniformPages === entry.uniformPages &&
     tables.sameAsBasePages === entry.sameAsBasePages &&
     tables.absentPages === entry.absentPages &&
-    entry.referencePages === 0;
+    tables.referencePages === entry.referencePages;
   if (!equal)
     throw corrupt(path, prefix.offset, `index entry of segment ${segment} has other page counts than its record`);
 }

@@ -69,6 +69,8 @@ export interface ReadJob {
   /** One for each region; undefined: nothing of it is wanted. */
   readonly selection: readonly (RegionSelection | undefined)[];
   readonly sink: SinkDescription;
+  /** Shared: of each thread, which segment it is bringing back, -1 if none (segmentsInWork.ts). */
+  readonly segmentsInWork: Int32Array;
   /** Go on after damage and report all of it. */
   readonly collect: boolean;
   readonly structureOnly: boolean;
@@ -122,6 +124,7 @@ export type MetRecord = readonly [number, number, number, number, number, number
 export interface SegmentTotals {
   dataPages: number;
   uniformPages: number;
+  referencePages: number;
   sameAsBasePages: number;
   absentPages: number;
   zeroPages: number;

@@ -5,10 +5,11 @@
 
 import { corrupt } from '../../formats/vmsnap/corrupt.js';
 import { Geometry, leavesIn, type SegmentPlace } from '../../formats/vmsnap/geometry.js';
-import { type ImageHead, readExactly, readIndexBlock, readUpTo } from '../../formats/vmsnap/imageFile.js';
+import { type ImageHead, mayRefer, readExactly, readIndexBlock, readUpTo } from '../../formats/vmsnap/imageFile.js';
 import { decodeIndexEntry, type IndexEntry } from '../../formats/vmsnap/imageIndex.js';
 import {
   CHUNK_ENTRY_BYTES,
+  DIGEST_BYTES,
   INDEX_BLOCK_ENTRIES,
   INDEX_ENTRY_BYTES,
   MIB,
@@ -18,6 +19,7 @@ import { addSum, subtractSum } from '../../formats/vmsnap/memoryDigest.js';
 import { decodePrefix, headBytes, type RecordPrefix, recordBytes } from '../../formats/vmsnap/record.js';
 import {
   chunkRawBytes,
+  type PageNumber,
   type SegmentTables,
   segmentTablesMaxBytes,
   zeroPagesOf,
@@ -28,7 +30,7 @@ import { ChainDecoder } from './chainDecoder.js';
 import { type ChainEntries, ChainIndex } from './chainIndex.js';
 import { isAborted, STAT_CHUNKS, STAT_IMAGE_BYTES, statsOf, WORD_ABORT, WORD_CLAIM_LOCK } from './control.js';
 import { IndexClaims, type ReadClaim } from './indexClaims.js';
-import { readImageRange, rebuildHead, rebuildLink } from './link.js';
+import { type Link, readImageRange, rebuildHead, rebuildLink } from './link.js';
 import { LostMemory, leaveOut } from './lostMemory.js';
 import { entryMismatch, matchesEntry, requireCounts } from './matchEntry.js';
 import { Aborted, lock, unlock } from './mutex.js';
@@ -42,12 +44,14 @@ import {
 } from './readJob.js';
 import { RecordLedger, type TakenRecord } from './recordLedger.js';
 import { type Damage, SegmentDecoder } from './segmentDecoder.js';
+import { SegmentsInWork } from './segmentsInWork.js';
 import { type DecodedSegment, Sink } from './sink.js';
 import { type WalkClaim, WalkClaims } from './walkClaims.js';
 
 const NO_TOTALS: SegmentTotals = {
   dataPages: 0,
   uniformPages: 0,
+  referencePages: 0,
   sameAsBasePages: 0,
   absentPages: 0,
   zeroPages: 0,
@@ -65,8 +69,11 @@ class ReadWorker {
   readonly #head: ImageHead;
   readonly #geometry: Geometry;
   readonly #decoder: SegmentDecoder;
-  /** Of a differential image: what it has in common with its bases. */
+  /** Of a differential image, and one with references: puts segments together from where their pages are. */
   readonly #chain: ChainDecoder | undefined;
+  /** The image as one whose pages can be looked up; undefined if there is no index. */
+  readonly #link: Link | undefined;
+  readonly #inWork: SegmentsInWork;
   readonly #sink: Sink;
   readonly #indexClaims: IndexClaims | undefined;
   readonly #walkClaims: WalkClaims | undefined;
@@ -92,7 +99,10 @@ class ReadWorker {
     this.#geometry = new Geometry(start.pageSize, start.segmentSize, start.chunkSize, job.regionSizes);
     this.#decoder = new SegmentDecoder(this.#geometry, this.#head, image.path);
     const bases = job.bases.map(rebuildLink);
-    this.#chain = bases.length === 0 ? undefined : new ChainDecoder(bases, this.#geometry);
+    const needsChain = bases.length > 0 || mayRefer(this.#head.header);
+    this.#chain = needsChain ? new ChainDecoder(bases, this.#geometry) : undefined;
+    this.#link = job.top && rebuildLink(job.top);
+    this.#inWork = new SegmentsInWork(job.segmentsInWork, job.worker);
     this.#stats = statsOf(job.control, job.worker);
     this.#sink = new Sink(job.sink, job.selection, this.#geometry, job.control, this.#stats);
     this.#lost = job.salvage ? new LostMemory(this.#geometry) : undefined;
@@ -100,9 +110,7 @@ class ReadWorker {
       this.#noteFinding(structure, error, segment);
     const noteLost = (from: number, end: number) => this.#lost?.addSegments(from, end);
     this.#indexClaims =
-      job.order === 'index'
-        ? new IndexClaims(job, this.#geometry, new ChainIndex([rebuildLink(job.top!), ...bases]))
-        : undefined;
+      job.order === 'index' ? new IndexClaims(job, this.#geometry, new ChainIndex([this.#link!, ...bases])) : undefined;
     this.#ledger = job.ledger && new RecordLedger(job.ledger, job.control);
     const baseIndex = bases.length === 0 ? undefined : new ChainIndex(bases);
     this.#walkClaims =
@@ -146,9 +154,12 @@ class ReadWorker {
 
   #claim(): ReadClaim | WalkClaim | undefined {
     const { words } = this.#job.control;
+    this.#inWork.end();
     lock(words, WORD_CLAIM_LOCK, WORD_ABORT);
     try {
-      return this.#indexClaims?.next() ?? this.#walkClaims?.next(this.#record);
+      const claim = this.#indexClaims?.next() ?? this.#walkClaims?.next(this.#record);
+      if (claim !== undefined) this.#inWork.begin(claim.segment);
+      return claim;
     } finally {
       unlock(words, WORD_CLAIM_LOCK);
     }
@@ -322,10 +333,9 @@ class ReadWorker {
     if (entry !== undefined) requireCounts(tables, entry, segment, prefix, this.#job.image.path);
     if (openEnded) this.#noteOpenSegment({ segment, pageCount: tables.pageCount, offset: prefix.offset });
     const sized = { ...place, sizeBytes: tables.pageCount * this.#geometry.pageSize };
-    const decoded =
-      tables.sameAsBasePages > 0 && this.#job.resolve
-        ? this.#decodeWithBases(segment, prefix, record, tables, baseEntries)
-        : this.#decode(prefix, record, tables);
+    const decoded = this.#mustJoin(tables)
+      ? this.#join(segment, prefix, record, tables, baseEntries)
+      : this.#decode(prefix, record, tables);
     const totals = this.#totalsOf(prefix, record, tables);
     if (this.#ledger === undefined) {
       this.#addTotals(totals, 1);
@@ -362,7 +372,24 @@ class ReadWorker {
     return { totals, dataPages: decoded.dataPages, absentPages, sum: [sum[0]!, sum[1]!] };
   }
 
-  #decodeWithBases(
+  /** Whether pages of the segment lie elsewhere, and can be had. */
+  #mustJoin({ sameAsBasePages, referencePages }: SegmentTables): boolean {
+    const { resolve, sink, structureOnly } = this.#job;
+    if (sameAsBasePages > 0) return resolve;
+    return referencePages > 0 && !structureOnly && (this.#link !== undefined || sink.kind === 'file');
+  }
+
+  /** What a load has brought back already is in its target. */
+  readonly #bringPages = ({ segment, page }: PageNumber, into: Uint8Array): boolean => {
+    const { region, regionOffset } = this.#geometry.placeOf(segment);
+    const place = this.#sink.placeOf(region, regionOffset + page * this.#geometry.pageSize, into.length);
+    if (place === undefined) return false;
+    this.#inWork.waitFor(segment, () => isAborted(this.#job.control));
+    this.#sink.readBack(place, into);
+    return true;
+  };
+
+  #join(
     segment: number,
     prefix: RecordPrefix,
     record: Buffer,
@@ -373,7 +400,8 @@ class ReadWorker {
     const chain = this.#chain!;
     const onDamage = (damage: Damage) => this.#noteDamage(damage, segment);
     const { path } = this.#job.image;
-    const top = { path, prefix, record, tables, states, words, codec, chunkSize: this.#geometry.chunkSize };
+    const stored = { path, prefix, record, tables, states, words, codec, chunkSize: this.#geometry.chunkSize };
+    const top = { ...stored, link: this.#link, bringPages: this.#bringPages };
     chain.resolve(segment, tables.pageCount, baseEntries, top);
     const whole = chain.decode(undefined, onDamage);
     this.#decoder.checkPadding(record, prefix, onDamage);
@@ -398,10 +426,11 @@ class ReadWorker {
       const storedBytes = record.readUInt32LE(tables.chunkEntriesAt + CHUNK_ENTRY_BYTES * i);
       if (storedBytes === chunkRawBytes(i, tables.dataPages, this.#geometry)) rawChunks++;
     }
-    const { dataPages, uniformPages, sameAsBasePages, absentPages, chunkCount: chunks } = tables;
+    const { dataPages, uniformPages, referencePages, sameAsBasePages, absentPages, chunkCount: chunks } = tables;
     const zeroPages = zeroPagesOf(tables);
     const storedBytes = prefix.payloadBytes;
-    return { dataPages, uniformPages, sameAsBasePages, absentPages, zeroPages, chunks, storedBytes, rawChunks };
+    const pages = { dataPages, uniformPages, referencePages, sameAsBasePages, absentPages, zeroPages };
+    return { ...pages, chunks, storedBytes, rawChunks };
   }
 
   #decode(prefix: RecordPrefix, record: Buffer, tables: SegmentTables): Decoded {
@@ -411,7 +440,10 @@ class ReadWorker {
     if (this.#job.structureOnly) return { ...decoded, leaves: undefined };
     this.#decoder.decodePayload(record, prefix, tables, (damage) => this.#noteDamage(damage, prefix.subject));
     this.#stats[STAT_CHUNKS]! += tables.chunkCount;
-    return { ...decoded, leaves };
+    if (tables.referencePages === 0) return { ...decoded, leaves };
+    // Its references are not at hand, so its memory cannot be proven here; that what is stored is sound, its checksums say.
+    const { leavesAt, leafCount } = tables;
+    return { ...decoded, leaves: record.subarray(leavesAt, leavesAt + DIGEST_BYTES * leafCount) };
   }
 
   #addLeaves(place: { region: number; regionOffset: number }, leaves: Uint8Array, leafCount: number): void {

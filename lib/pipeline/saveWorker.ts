@@ -44,6 +44,7 @@ import {
   WORD_ABORT,
   WORD_CLAIM_LOCK,
 } from './control.js';
+import { Duplicates, type DuplicatesShared } from './duplicates.js';
 import { type Claim, ClaimNumbers, type Feed, type FeedContext, type StoredSegments } from './feeds/feed.js';
 import { ImageFeed } from './feeds/imageFeed.js';
 import { QemuStreamFeed } from './feeds/qemuStreamFeed.js';
@@ -74,6 +75,8 @@ export interface SaveJob {
   readonly device?: JobDevice | undefined;
   /** 0 to 100: share of the zero pages that is stored as data. */
   readonly normalPageRatio?: number | undefined;
+  /** Duplicate pages are stored once; only of a source of extents that holds still. */
+  readonly duplicates?: DuplicatesShared | undefined;
 }
 
 export interface JobDevice {
@@ -109,6 +112,8 @@ export function runSaveWorker(job: SaveJob): SaveWorkerResult {
   return new SaveWorker(job).run();
 }
 
+const NO_REFERENCES = new BigUint64Array(0);
+
 interface Pending {
   readonly sequence: number;
   readonly segment: number;
@@ -128,6 +133,7 @@ class SaveWorker {
   readonly #sums: BigUint64Array;
   readonly #stats: Float64Array;
   readonly #base: BaseDiff | undefined;
+  readonly #duplicates: Duplicates | undefined;
   readonly #buffers: ReadonlyMap<number, Buffer>;
   readonly #free: number[];
   readonly #pending: Pending[] = [];
@@ -163,6 +169,7 @@ class SaveWorker {
     this.#base = job.base.length === 0 ? undefined : new BaseDiff(job.base, this.#geometry);
     this.#sums = new BigUint64Array(2 * job.regionSizes.length);
     this.#stats = statsOf(this.#control, job.worker);
+    this.#duplicates = this.#createDuplicates();
     this.#feed = this.#createFeed();
     this.#output = this.#feed.output;
     this.#free = Array.from(
@@ -206,6 +213,7 @@ class SaveWorker {
       stats: this.#stats,
       deviceSlots: device === undefined ? 0 : device.aheadSegments + 1,
       claims: new ClaimNumbers(this.#control, this.#geometry, this.#stats, index),
+      withHashes: this.#duplicates !== undefined,
       stored: this.#storedSegments(),
     };
     switch (source.kind) {
@@ -219,6 +227,12 @@ class SaveWorker {
       case 'image':
         return new ImageFeed(chain!, context);
     }
+  }
+
+  #createDuplicates(): Duplicates | undefined {
+    const { duplicates, source } = this.#job;
+    if (duplicates === undefined || source.kind !== 'extents') return undefined;
+    return new Duplicates(duplicates, this.#control, this.#geometry, source);
   }
 
   #storedSegments(): StoredSegments | undefined {
@@ -258,7 +272,7 @@ class SaveWorker {
       const sum = this.#sums.subarray(claim.region * 2, claim.region * 2 + 2);
       native.addLeaves(claim.region, claim.regionOffset / MIB, leaves, leavesIn(claim.sizeBytes), sum);
     }
-    const counts = this.#takeOutBase(claim, absentPages);
+    const counts = this.#takeOutDuplicates(claim, this.#takeOutBase(claim, absentPages));
     const hasNothing =
       this.#base === undefined ? isZero && counts.absentPages === 0 : counts.sameAsBasePages === this.#pagesOf(claim);
     const isFirst = claim.earlierSequence === undefined;
@@ -282,7 +296,18 @@ class SaveWorker {
     const dataPages = report[REPORT_DATA_PAGES]!;
     const uniformPages = report[REPORT_UNIFORM_PAGES]!;
     const zeroPages = pageCount - dataPages - uniformPages - absentPages;
-    return { dataPages, uniformPages, zeroPages, sameAsBasePages: 0, absentPages };
+    return { dataPages, uniformPages, referencePages: 0, zeroPages, sameAsBasePages: 0, absentPages };
+  }
+
+  #takeOutDuplicates(claim: Claim, counts: SegmentCounts): SegmentCounts {
+    if (this.#duplicates === undefined) return counts;
+    const { sequence, segment } = claim;
+    if (counts.dataPages === 0) {
+      this.#duplicates.pass(sequence, this.#takePlaced);
+      return counts;
+    }
+    const pageCount = this.#pagesOf(claim);
+    return { ...counts, ...this.#duplicates.takeOut(sequence, segment, pageCount, this.#output, this.#takePlaced) };
   }
 
   #countAnswers(): void {
@@ -294,14 +319,16 @@ class SaveWorker {
   }
 
   #store(claim: Claim, counts: SegmentCounts): void {
-    const { dataPages, uniformPages } = counts;
+    const { dataPages, uniformPages, referencePages } = counts;
     const { alignmentBytes } = this.#job.commit.output;
     const number = this.#takeBuffer();
     const out = this.#buffers.get(number)!;
     const pageCount = this.#pagesOf(claim);
     const leafCount = leavesIn(claim.sizeBytes);
     const { states, words, leaves } = this.#output;
-    const input = { states, pageCount, dataPages, uniformPages, words, leaves, leafCount };
+    const references = this.#duplicates?.targets ?? NO_REFERENCES;
+    const pages = { states, pageCount, dataPages, uniformPages, words, referencePages, references };
+    const input = { ...pages, leaves, leafCount };
     const plan = encodeSegmentTables(input, this.#geometry, alignmentBytes, out);
     const payloadAt = headBytes(plan);
     let at = payloadAt;

@@ -18,7 +18,7 @@ import { type ChunkCodec, createCodec } from '../codecs.js';
 
 /** One damaged place in a segment record. */
 export interface Damage {
-  readonly structure: 'chunk' | 'padding' | 'digest';
+  readonly structure: 'chunk' | 'padding' | 'digest' | 'reference';
   readonly error: VmsnapError;
   /** Byte ranges of the segment that are lost. */
   readonly ranges: readonly { readonly offset: number; readonly length: number }[];
@@ -73,7 +73,7 @@ export class SegmentDecoder {
 
   /**
    * Fills `data` from the payload and checks the leaves. `record` holds the whole record, padding included. Pages that are
-   * the same as the base's are not there: their segment's leaves cannot be checked here.
+   * the same as the base's, and references, are not there: their segment's leaves cannot be checked here.
    */
   decodePayload(record: Buffer, prefix: RecordPrefix, tables: SegmentTables, onDamage: (damage: Damage) => void): void {
     let at = headBytes(prefix);
@@ -95,7 +95,8 @@ export class SegmentDecoder {
       at += storedBytes;
     }
     this.checkPadding(record, prefix, onDamage);
-    if (whole && tables.sameAsBasePages === 0) this.#checkLeaves(record, prefix, tables, onDamage);
+    if (whole && tables.sameAsBasePages + tables.referencePages === 0)
+      this.#checkLeaves(record, prefix, tables, onDamage);
   }
 
   checkPadding(record: Buffer, prefix: RecordPrefix, onDamage: (damage: Damage) => void): void {

@@ -4,6 +4,7 @@
  * Files are written by all threads at once. Into a stream the threads take turns in the order of their claims; each has
  * decoded its segment before its turn comes.
  */
+import { readSync } from 'node:fs';
 import {
   type BlockPlace,
   encodePages,
@@ -15,7 +16,7 @@ import { QEMU_PAGE_BYTES } from '../../formats/qemu/streamPages.js';
 import type { Geometry, SegmentPlace } from '../../formats/vmsnap/geometry.js';
 import { STATE_ABSENT } from '../../formats/vmsnap/stateMap.js';
 import { native, ZERO_PUNCH, ZERO_SKIP, ZERO_WRITE } from '../../native/binding.js';
-import { errnoError } from '../../native/errors.js';
+import { errnoError, VmsnapError, withSystemErrors } from '../../native/errors.js';
 import { writeAt } from './commitLine.js';
 import {
   isAborted,
@@ -89,6 +90,24 @@ export class Sink {
     this.#stats[STAT_DATA_BYTES]! += segment.dataPages * this.#geometry.pageSize;
     this.#stats[STAT_ABSENT_PAGES]! += absentPages;
     return absentPages;
+  }
+
+  /** Where bytes of a region stand in a target from which they can be read again; undefined if they do not, or not all. */
+  placeOf(region: number, offset: number, length: number): number | undefined {
+    const selection = this.#selection[region];
+    if (selection === undefined || this.#sink.kind !== 'file') return undefined;
+    if (offset < selection.from || offset + length > selection.to) return undefined;
+    return selection.targetOffset + (offset - selection.from);
+  }
+
+  /** Reads what has been written at a {@link placeOf}. */
+  readBack(place: number, into: Uint8Array): void {
+    const { fd, path } = this.#sink as Extract<SinkDescription, { kind: 'file' }>;
+    for (let done = 0; done < into.length; ) {
+      const got = withSystemErrors('read', path, () => readSync(fd, into, done, into.length - done, place + done));
+      if (got === 0) throw new VmsnapError('IO', `${path} became shorter while it was written`, { path });
+      done += got;
+    }
   }
 
   /** A segment that was written is about to be written again: it is not counted twice. */

@@ -10,6 +10,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   vmsnap::addon::register_dsa(env, exports);
   vmsnap::addon::register_dsa_doctor(env, exports);
   vmsnap::addon::register_digests(env, exports);
+  vmsnap::addon::register_duplicates(env, exports);
   vmsnap::addon::register_segments(env, exports);
   vmsnap::addon::register_files(env, exports);
   vmsnap::addon::register_streams(env, exports);

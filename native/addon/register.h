@@ -9,6 +9,7 @@ void register_scanner(Napi::Env env, Napi::Object exports);
 void register_dsa(Napi::Env env, Napi::Object exports);
 void register_dsa_doctor(Napi::Env env, Napi::Object exports);
 void register_digests(Napi::Env env, Napi::Object exports);
+void register_duplicates(Napi::Env env, Napi::Object exports);
 void register_segments(Napi::Env env, Napi::Object exports);
 void register_files(Napi::Env env, Napi::Object exports);
 void register_qemu(Napi::Env env, Napi::Object exports);

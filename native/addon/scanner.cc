@@ -141,9 +141,14 @@ class ScannerObject : public Napi::ObjectWrap<ScannerObject> {
         .states = arguments.bytes_of(get("states"), "states", pages).data(),
         .words = arguments.words_of(get("words"), "words", pages).data(),
         .leaves = arguments.bytes_of(get("leaves"), "leaves", leaf_count(size_bytes) * kDigestBytes).data(),
+        .hashes = optional_words(arguments, get("hashes"), "hashes", pages),
     };
     report = arguments.doubles_of(get("report"), "report", kReportLength);
     return output;
+  }
+
+  static uint64_t* optional_words(Arguments& arguments, Napi::Value value, const char* name, uint64_t least) {
+    return value.IsUndefined() ? nullptr : arguments.words_of(value, name, least).data();
   }
 
   void check_length(Arguments& arguments, uint64_t size_bytes) const {

@@ -44,12 +44,16 @@ void LeafDigester::add_zero(size_t size_bytes) {
   }
 }
 
-void LeafDigester::add_data(const uint8_t* bytes, size_t size_bytes) {
+uint64_t LeafDigester::add_data(const uint8_t* bytes, size_t size_bytes) {
+  uint64_t hash = 0;
   for (size_t at = 0; at < size_bytes; at += kBlockBytes) {
     blocks_[block_] = xxh3_128(bytes + at, kBlockBytes);
+    // An odd factor keeps every bit of what is in there, and the order of the blocks counts.
+    hash = hash * 0x9E3779B97F4A7C15 + low_64_bits(blocks_[block_]);
     leaf_is_zero_ = false;
     advance(1);
   }
+  return hash;
 }
 
 void LeafDigester::add_uniform(uint64_t word, size_t size_bytes) {

@@ -25,7 +25,9 @@ class LeafDigester {
 
   /// All sizes are multiples of the block size.
   void add_zero(size_t size_bytes);
-  void add_data(const uint8_t* bytes, size_t size_bytes);
+  /// Returns a hash of the bytes, which the digests of their blocks yield without further reading: those of one block
+  /// alone are the low 64 bits of its digest.
+  uint64_t add_data(const uint8_t* bytes, size_t size_bytes);
   void add_uniform(uint64_t word, size_t size_bytes);
 
   /// Closes the last leaf if it is not full. Once, at the end.

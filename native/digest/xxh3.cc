@@ -19,6 +19,12 @@ void store_big_endian(uint8_t* to, uint64_t value) {
 
 }  // namespace
 
+uint64_t low_64_bits(const Digest& digest) {
+  uint64_t value = 0;
+  for (size_t i = 8; i < digest.size(); ++i) value = value << 8 | digest[i];
+  return value;
+}
+
 Digest xxh3_128(const uint8_t* bytes, size_t size_bytes) {
   // The length decides, but a null pointer must not reach the hash: its short paths form addresses from it.
   static constexpr uint8_t kNothing = 0;

@@ -12,6 +12,9 @@ namespace vmsnap {
 /// Canonical form: high 64 bits big endian, then low 64 bits big endian.
 using Digest = std::array<uint8_t, kDigestBytes>;
 
+/// The number that the last 8 bytes of the canonical form are.
+uint64_t low_64_bits(const Digest& digest);
+
 /// `bytes` may be null if `size_bytes` is 0.
 Digest xxh3_128(const uint8_t* bytes, size_t size_bytes);
 

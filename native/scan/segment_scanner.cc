@@ -31,6 +31,7 @@ class PageSorter {
         next_data_(output.data),
         next_state_(output.states),
         next_word_(output.words),
+        hashes_(output.hashes),
         digester_(output.leaves),
         report_(report) {}
 
@@ -76,8 +77,9 @@ class PageSorter {
   }
 
   void put_data_page(const uint8_t* page) {
+    const uint64_t hash = digester_.add_data(page, page_bytes_);
+    if (hashes_ != nullptr) hashes_[next_page()] = hash;
     *next_state_++ = kPageData;
-    digester_.add_data(page, page_bytes_);
     if (page != next_data_) std::memmove(next_data_, page, page_bytes_);
     next_data_ += page_bytes_;
     ++report_.data_pages;
@@ -108,6 +110,7 @@ class PageSorter {
   uint8_t* next_data_;
   uint8_t* next_state_;
   uint64_t* next_word_;
+  uint64_t* hashes_;
   LeafDigester digester_;
   ScanReport& report_;
 };

@@ -24,6 +24,8 @@ struct ScanOutput {
   uint8_t* states;
   uint64_t* words;
   uint8_t* leaves;
+  /// Null: not wanted. Of each data page a hash, at the page's number in the segment; the others are left as they are.
+  uint64_t* hashes = nullptr;
 };
 
 struct ScanReport {

@@ -114,9 +114,10 @@ export function segmentLayout(record: ForgedRecord) {
     record.tables.readUInt32LE(at),
   ) as [number, number, number, number, number, number];
   const wordsAt = 24 + 16 * leaves;
-  const chunksAt = wordsAt + 8 * uniform + 8 * references;
+  const referencesAt = wordsAt + 8 * uniform;
+  const chunksAt = referencesAt + 8 * references;
   const mapAt = chunksAt + 8 * chunks;
-  return { mapBytes, uniform, references, data, chunks, leaves, leavesAt: 24, wordsAt, chunksAt, mapAt };
+  return { mapBytes, uniform, references, data, chunks, leaves, leavesAt: 24, wordsAt, referencesAt, chunksAt, mapAt };
 }
 
 /** Pages of one state in the state map of a segment record. */
@@ -239,6 +240,10 @@ class Sealer {
     if (isCounted && record.keepPayloadCrc !== true) record.tables.writeUInt32LE(crcOf(record.payload), 4);
   }
 
+  get #hasReferences(): boolean {
+    return (this.#image.header.readBigUInt64LE(24) & 1n) !== 0n;
+  }
+
   get #hasBase(): boolean {
     return (this.#image.header.readBigUInt64LE(24) & 2n) !== 0n;
   }
@@ -260,6 +265,7 @@ class Sealer {
       block.writeUInt32LE(placed.crc, at + 16);
       block.writeUInt16LE(tables.readUInt32LE(12) & 0xffff, at + 20);
       block.writeUInt16LE(tables.readUInt32LE(4) & 0xffff, at + 22);
+      if (this.#hasReferences) block.writeUInt16LE(tables.readUInt32LE(8) & 0xffff, at + 24);
       if (this.#hasBase) block.writeUInt16LE(pagesOfState(placed.record, 4) & 0xffff, at + 26);
       if (this.#hasAbsent) block.writeUInt16LE(pagesOfState(placed.record, 6) & 0xffff, at + 28);
     }

@@ -10,10 +10,11 @@ from xxh3_128 import xxh3_128
 HEADER_BYTES = 64
 MAGIC = bytes.fromhex("89564D530D0A1A0A")
 READ_VERSION = 0
+FEATURE_REFERENCES = 1 << 0
 FEATURE_BASE = 1 << 1
 FEATURE_OVERRIDING = 1 << 2
 FEATURE_ABSENT = 1 << 4
-FEATURES_READ = FEATURE_BASE | FEATURE_OVERRIDING | FEATURE_ABSENT
+FEATURES_READ = FEATURE_REFERENCES | FEATURE_BASE | FEATURE_OVERRIDING | FEATURE_ABSENT
 MANIFEST_MAX_BYTES = 16 << 20
 
 
@@ -30,6 +31,10 @@ class Header:
     @property
     def has_base(self) -> bool:
         return self.features & FEATURE_BASE != 0
+
+    @property
+    def has_references(self) -> bool:
+        return self.features & FEATURE_REFERENCES != 0
 
     @property
     def has_overriding(self) -> bool:

@@ -6,7 +6,7 @@ from damage import require
 from fields import u32, u64
 from records import Record, read_counted
 from segments import Segment, absent_pages
-from state_map import DATA, SAME_AS_BASE, UNIFORM
+from state_map import DATA, REFERENCE, SAME_AS_BASE, UNIFORM
 
 BLOCK_ENTRIES = 4096
 ENTRY_BYTES = 32
@@ -45,7 +45,7 @@ def _expected_entry(segment: Segment | None) -> bytes:
         return NO_ENTRY
     record = segment.record
     same = segment.pages(SAME_AS_BASE)
-    counts = (segment.pages(DATA), segment.pages(UNIFORM), 0, same, absent_pages(segment), 0)
+    counts = (segment.pages(DATA), segment.pages(UNIFORM), segment.pages(REFERENCE), same, absent_pages(segment), 0)
     return struct.pack("<QIII6H", record.offset, record.head_bytes, len(record.payload), record.crc, *counts)
 
 

@@ -5,16 +5,17 @@ from typing import Iterator
 
 from chunks import ENTRY_BYTES, Chunk, ChunkDecoder, split_payload
 from damage import require
-from fields import require_zeros, u32
-from header import FEATURE_ABSENT, FEATURE_BASE
+from fields import require_zeros, u32, u64
+from header import FEATURE_ABSENT, FEATURE_BASE, FEATURE_REFERENCES
 from memory_digest import LEAF_BYTES, leaf_digests
 from records import PREFIX_BYTES, Record
 from start_manifest import StartManifest
-from state_map import ABSENT, DATA, SAME_AS_BASE, UNIFORM, ZERO, read_state_map
+from state_map import ABSENT, DATA, REFERENCE, SAME_AS_BASE, UNIFORM, ZERO, read_state_map
 
 FIXED_BYTES = 24
 DIGEST_BYTES = 16
 WORD_BYTES = 8
+REFERENCE_BYTES = 8
 SEGMENTS_MAX = 2**32
 
 
@@ -52,11 +53,16 @@ class Segment:
     place: Place
     runs: list[tuple[int, int]]
     words: list[bytes]
+    references: list[int]
+    """Global page numbers."""
     leaves: list[bytes]
     chunks: list[Chunk]
 
     def pages(self, state: int) -> int:
         return sum(pages for run, pages in self.runs if run == state)
+
+    def states(self) -> list[int]:
+        return [state for state, pages in self.runs for _ in range(pages)]
 
 
 def read_segment(record: Record, manifest: StartManifest, places: Places, features: int) -> Segment:
@@ -64,12 +70,14 @@ def read_segment(record: Record, manifest: StartManifest, places: Places, featur
     tables, at = record.tables, record.offset + PREFIX_BYTES
     require(len(tables) >= FIXED_BYTES, at, "tables are too short")
     map_bytes, uniform, references, data, chunk_count, leaf_count = (u32(tables, 4 * i) for i in range(6))
-    require(references == 0, at + 8, "unsupported: references")
-    require(data + uniform <= manifest.pages_per_segment, at, "more pages than the segment has")
+    announced = features & FEATURE_REFERENCES != 0
+    require(references == 0 or announced, at + 8, "unsupported: references")
+    require(data + uniform + references <= manifest.pages_per_segment, at, "more pages than the segment has")
     require(chunk_count == -(-data // manifest.pages_per_chunk), at + 16, f"{chunk_count} chunks for {data} pages")
     require(leaf_count == -(-place.size // LEAF_BYTES), at + 20, f"{leaf_count} leaves")
     words_at = FIXED_BYTES + DIGEST_BYTES * leaf_count
-    chunks_at = words_at + WORD_BYTES * uniform
+    references_at = words_at + WORD_BYTES * uniform
+    chunks_at = references_at + REFERENCE_BYTES * references
     map_at = chunks_at + ENTRY_BYTES * chunk_count
     require(map_at + map_bytes <= len(tables), at, "tables are longer than their length")
     require_zeros(tables, map_at + map_bytes, len(tables), at + map_at + map_bytes, "end of the tables")
@@ -80,17 +88,21 @@ def read_segment(record: Record, manifest: StartManifest, places: Places, featur
         place,
         runs,
         _cut(tables, words_at, WORD_BYTES, uniform),
+        [u64(tables, references_at + REFERENCE_BYTES * i) for i in range(references)],
         _cut(tables, FIXED_BYTES, DIGEST_BYTES, leaf_count),
         split_payload(tables, chunks_at, _raw_lengths(data, manifest), record.payload, record.payload_at),
     )
     require(segment.pages(DATA) == data, at + 12, "the state map has another number of data pages")
     require(segment.pages(UNIFORM) == uniform, at + 4, "the state map has another number of uniform pages")
+    require(segment.pages(REFERENCE) == references, at + 8, "the state map has another number of references")
     require(all(any(word) for word in segment.words), at + words_at, "a uniform page of zeros")
     return segment
 
 
 def _known_states(features: int) -> set[int]:
     known = {ZERO, DATA, UNIFORM}
+    if features & FEATURE_REFERENCES:
+        known.add(REFERENCE)
     if features & FEATURE_BASE:
         known.add(SAME_AS_BASE)
     if features & FEATURE_ABSENT:
@@ -107,19 +119,46 @@ def _raw_lengths(data_pages: int, manifest: StartManifest) -> list[int]:
     return [min(step, data_pages - done) * manifest.page_size for done in range(0, data_pages, step)]
 
 
-def memory_of(segment: Segment, page_size: int, decoder: ChunkDecoder, base: bytes | None) -> bytes:
-    """The bytes of the segment, proven by its leaf digests. `base` holds those of the base."""
-    memory = b"".join(_runs_of_bytes(segment, page_size, decoder, base))
+def targets_of(segment: Segment, segments: dict[int, Segment], pages_per_segment: int) -> list[tuple[Segment, int]]:
+    """The segment and the page in it that each reference names, which must be an earlier data page."""
+    own = segment.record.subject * pages_per_segment
+    referring = [page for page, state in enumerate(segment.states()) if state == REFERENCE]
+    found = []
+    for page, number in zip(referring, segment.references):
+        at = segment.record.offset
+        require(number < own + page, at, f"page {page}: a reference forward, to {number}")
+        target = segments.get(number // pages_per_segment)
+        require(target is not None, at, f"page {page}: a reference to a segment without a record")
+        states = target.states()
+        named = number % pages_per_segment
+        require(named < len(states), at, f"page {page}: a reference beyond its region")
+        require(states[named] == DATA, at, f"page {page}: a reference to a page of state {states[named]}")
+        found.append((target, named))
+    return found
+
+
+def data_page(segment: Segment, page: int, page_size: int, decoder: ChunkDecoder) -> bytes:
+    data = b"".join(decoder.raw(chunk) for chunk in segment.chunks)
+    at = segment.states()[:page].count(DATA) * page_size
+    return data[at : at + page_size]
+
+
+def memory_of(
+    segment: Segment, page_size: int, decoder: ChunkDecoder, base: bytes | None, targets: list[bytes]
+) -> bytes:
+    """The bytes of the segment, proven by its leaf digests. `base` holds those of the base, `targets` what references name."""
+    memory = b"".join(_runs_of_bytes(segment, page_size, decoder, base, targets))
     for i, (found, expected) in enumerate(zip(leaf_digests(memory), segment.leaves)):
         require(found == expected, segment.record.offset, f"segment {segment.record.subject}: leaf {i} is wrong")
     return memory
 
 
 def _runs_of_bytes(
-    segment: Segment, page_size: int, decoder: ChunkDecoder, base: bytes | None
+    segment: Segment, page_size: int, decoder: ChunkDecoder, base: bytes | None, targets: list[bytes]
 ) -> Iterator[bytes]:
     data = b"".join(decoder.raw(chunk) for chunk in segment.chunks)
     words = iter(segment.words)
+    referred = iter(targets)
     used = 0
     done = 0
     for state, pages in segment.runs:
@@ -129,6 +168,8 @@ def _runs_of_bytes(
             used += length
         elif state == UNIFORM:
             yield b"".join(next(words) * (page_size // WORD_BYTES) for _ in range(pages))
+        elif state == REFERENCE:
+            yield b"".join(next(referred) for _ in range(pages))
         elif state == SAME_AS_BASE:
             yield base[done : done + length]
         else:

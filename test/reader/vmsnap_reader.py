@@ -28,9 +28,9 @@ from header import read_header
 from index import check_index
 from memory_digest import contribution, leaf_digests, memory_digest, sum_bytes
 from records import Record, walk_records
-from segments import Places, Segment, absent_pages, memory_of, read_segment
+from segments import Places, Segment, absent_pages, data_page, memory_of, read_segment, targets_of
 from start_manifest import StartManifest, read_start_manifest
-from state_map import DATA, SAME_AS_BASE, UNIFORM, ZERO
+from state_map import DATA, REFERENCE, SAME_AS_BASE, UNIFORM, ZERO
 from xxh3_128 import xxh3_128
 
 
@@ -61,6 +61,9 @@ def read_image(image: bytes, folders: list[str], depth: int = 0) -> Reading:
     if header.has_overriding:
         require(start.regions[-1].size is not None, 64, "overriding records, and a region without a size")
         require(places.count <= OVERRIDING_SEGMENTS_MAX, 64, f"{places.count} segments with overriding records")
+    if header.has_references:
+        require(start.regions[-1].size is not None, 64, "references, and a region without a size")
+        require(not header.has_overriding, 24, "references and overriding records")
     segments = [read_segment(record, manifest, places, header.features) for record in records if record.kind == b"VSEG"]
     last = {segment.record.subject: segment for segment in segments}
     check_index(records, last, places.count)
@@ -105,13 +108,14 @@ def _check_totals(end: EndManifest, segments: list[Segment], manifest: StartMani
     data = sum(segment.pages(DATA) for segment in segments)
     uniform = sum(segment.pages(UNIFORM) for segment in segments)
     absent = sum(absent_pages(segment) for segment in segments)
-    rest = total - data - uniform - absent
+    reference = sum(segment.pages(REFERENCE) for segment in segments)
+    rest = total - data - uniform - reference - absent
     zero = rest if manifest.base is None else sum(segment.pages(ZERO) for segment in segments)
     pages = {
         "zero": zero,
         "data": data,
         "uniform": uniform,
-        "reference": 0,
+        "reference": reference,
         "sameAsBase": rest - zero,
         "absent": absent,
     }
@@ -135,11 +139,15 @@ def _put_together(
         memory = [bytearray(region.size) for region in manifest.regions]
     else:
         memory = [bytearray(region) for region in base.memory]
+    by_number = {segment.record.subject: segment for segment in segments}
     for segment in segments:
+        named = targets_of(segment, by_number, manifest.pages_per_segment)
+        targets = [data_page(target, page, manifest.page_size, decoder) for target, page in named]
         place = segment.place
         region = memory[place.region]
         before = None if base is None else bytes(base.memory[place.region][place.offset : place.offset + place.size])
-        region[place.offset : place.offset + place.size] = memory_of(segment, manifest.page_size, decoder, before)
+        own = memory_of(segment, manifest.page_size, decoder, before, targets)
+        region[place.offset : place.offset + place.size] = own
     return memory
 
 

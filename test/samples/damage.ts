@@ -113,7 +113,7 @@ const header: DamagedSample[] = [
   {
     name: 'reserved-incompatible-feature',
     base: 'zstd',
-    make: sealed((image) => void image.header.writeBigUInt64LE(1n, 24)),
+    make: sealed((image) => void image.header.writeBigUInt64LE(8n, 24)),
     code: 'UNSUPPORTED',
   },
   { name: 'header-reserved-bytes', base: 'zstd', make: sealed((image) => void image.header.writeUInt8(1, 45)) },
@@ -678,6 +678,99 @@ const differences: DamagedSample[] = [
   ),
 ];
 
+/** The last segment's `i`-th reference names another page. */
+const reference = (name: string, i: number, target: bigint, more: Partial<DamagedSample> = {}): DamagedSample => ({
+  name: `reference-${name}`,
+  base: 'references',
+  make: sealed((image) => {
+    const last = recordOf(image, 'VSEG', 2);
+    last.tables.writeBigUInt64LE(target, segmentLayout(last).referencesAt + 8 * i);
+  }),
+  ...more,
+});
+
+const PAGES_PER_SEGMENT = 256n;
+
+const references: DamagedSample[] = [
+  reference('forward', 0, 2n * PAGES_PER_SEGMENT + 2n),
+  reference('to-a-later-segment', 0, 3n * PAGES_PER_SEGMENT),
+  reference('to-itself', 0, 2n * PAGES_PER_SEGMENT),
+  reference('beyond-memory', 0, 2n ** 40n),
+  reference('beyond-2-53', 0, 2n ** 64n - 1n),
+  reference('beyond-its-region', 0, PAGES_PER_SEGMENT + 16n),
+  reference('to-zero-page', 0, 6n),
+  reference('to-uniform-page', 0, 8n),
+  reference('to-other-page', 0, 3n),
+  reference('to-own-reference', 2, 2n * PAGES_PER_SEGMENT),
+  {
+    name: 'reference-to-reference',
+    base: 'references',
+    // Of other bytes.
+    make: sealed((image) => {
+      const last = recordOf(image, 'VSEG', 2);
+      last.tables.writeBigUInt64LE(PAGES_PER_SEGMENT, segmentLayout(last).referencesAt);
+    }),
+  },
+  {
+    name: 'reference-to-reference-of-the-same-bytes',
+    base: 'references',
+    // Segment 1 has a reference to the same page.
+    make: sealed((image) => {
+      const last = recordOf(image, 'VSEG', 2);
+      last.tables.writeBigUInt64LE(PAGES_PER_SEGMENT + 5n, segmentLayout(last).referencesAt);
+    }),
+    // What is there in the target are the right bytes; only a look at the record shows what it is.
+    passes: 'both',
+  },
+  {
+    name: 'reference-count-huge',
+    base: 'references',
+    make: sealed((image) => void recordOf(image, 'VSEG', 2).tables.writeUInt32LE(0xffff_ffff, 8)),
+  },
+  {
+    name: 'reference-count-wrong',
+    base: 'references',
+    make: sealed((image) => void recordOf(image, 'VSEG', 2).tables.writeUInt32LE(2, 8)),
+  },
+  {
+    name: 'reference-without-feature',
+    base: 'references',
+    make: sealed((image) => void image.header.writeBigUInt64LE(0n, 24)),
+    code: 'UNSUPPORTED',
+  },
+  {
+    name: 'reference-index-count-wrong',
+    base: 'references',
+    make: sealed((image) => {
+      const block = recordOf(image, 'VIDX');
+      block.payload.writeUInt16LE(0, 2 * 32 + 24);
+      block.asIs = true;
+    }),
+    passes: 'pipe',
+  },
+  {
+    name: 'reference-pages-swapped',
+    base: 'references',
+    make: sealed((image) =>
+      editEnd(image, (m) => {
+        m.pages.reference -= 1;
+        m.pages.data += 1;
+      }),
+    ),
+    passes: 'both',
+  },
+  {
+    name: 'references-and-overriding-records',
+    base: 'overriding',
+    make: sealed((image) => void image.header.writeBigUInt64LE(5n, 24)),
+  },
+  {
+    name: 'references-and-open-size',
+    base: 'stream',
+    make: sealed((image) => void image.header.writeBigUInt64LE(1n, 24)),
+  },
+];
+
 const absentPages: DamagedSample[] = [
   {
     name: 'absent-without-feature',
@@ -750,6 +843,7 @@ export const DAMAGED: readonly DamagedSample[] = [
   ...attachmentRecords,
   ...openEnded,
   ...differences,
+  ...references,
   ...absentPages,
   ...overridingRecords,
 ];

@@ -93,6 +93,19 @@ export const VALID: readonly ValidSample[] = [
     options: { attachments: [] },
     isStream: true,
   },
+  {
+    name: 'references',
+    memory: repeatedMemory,
+    options: {
+      references: true,
+      attachments: [],
+      regions: [
+        { name: 'low', gpa: 0, sizeBytes: MIB + 16 * PAGE },
+        { name: 'high', gpa: 2 ** 32, sizeBytes: MIB },
+      ],
+    },
+  },
+  { name: 'difference-of-references', memory: laterRepeated, options: { references: true }, against: 'references' },
   { name: 'attachments', memory: () => Buffer.alloc(MIB), options: {} },
   { name: 'difference', memory: () => laterMemory(1), options: {}, against: 'zstd' },
   { name: 'difference-of-difference', memory: () => laterMemory(2), options: { codec: 'zlib' }, against: 'difference' },
@@ -135,6 +148,30 @@ function laterMemory(times: number): Buffer {
     memory.fill(0, 8 * PAGE, (8 + time) * PAGE);
     memory.fill(0x11 * time, 2 * MIB + time * PAGE, 2 * MIB + (time + 1) * PAGE);
   }
+  return memory;
+}
+
+/**
+ * Segment 0: 6 different pages and a uniform one. Segment 1, the last and short one of its region: pages 0 to 2 of segment 0 again,
+ * then 2 of its own, then page 4. Segment 2, in another region: page 4 of segment 0, a page of segment 1, a page of its own, and that again.
+ */
+function repeatedMemory(): Buffer {
+  const memory = Buffer.alloc(2 * MIB + 16 * PAGE);
+  const text = makeMemory(10 * PAGE, [{ kind: 'text', pages: 10 }], PAGE, 40);
+  const put = (segment: number, page: number, what: number) =>
+    text.copy(memory, (segment === 2 ? MIB + 16 * PAGE : segment * MIB) + page * PAGE, what * PAGE, (what + 1) * PAGE);
+  for (let page = 0; page < 6; page++) put(0, page, page);
+  memory.fill(0x77, 8 * PAGE, 9 * PAGE);
+  for (const [page, what] of [0, 1, 2, 6, 7, 4].entries()) put(1, page, what);
+  for (const [page, what] of [4, 7, 8, 8].entries()) put(2, page, what);
+  return memory;
+}
+
+/** Some time later: a new page twice, and an old one, which only the base has, in another place. */
+function laterRepeated(): Buffer {
+  const memory = repeatedMemory();
+  for (const page of [1, 12]) memory.fill('written some time later; ', page * PAGE, (page + 1) * PAGE);
+  memory.copy(memory, 14 * PAGE, 5 * PAGE, 6 * PAGE);
   return memory;
 }
 

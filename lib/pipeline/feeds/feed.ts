@@ -55,6 +55,8 @@ export interface FeedContext {
   /** Claims that may be with a device at a time; 0: there is no device. */
   readonly deviceSlots: number;
   readonly claims: ClaimNumbers;
+  /** Data pages are to be hashed, for the search for duplicates. */
+  readonly withHashes: boolean;
   /** Undefined: segments are claimed in order, and once. */
   readonly stored?: StoredSegments | undefined;
 }
@@ -68,14 +70,15 @@ export interface StoredSegments {
   fillIn(claim: Claim, earlierSequence: number, into: Uint8Array, isThere: Uint8Array): void;
 }
 
-export function createScanOutput(geometry: Geometry, segmentSize = geometry.segmentSize): ScanOutput {
-  const pages = segmentSize / geometry.pageSize;
+export function createScanOutput(geometry: Geometry, withHashes = false): ScanOutput {
+  const { segmentSize, pagesPerSegment: pages } = geometry;
   return {
     data: new Uint8Array(segmentSize),
     states: new Uint8Array(pages),
     words: new BigUint64Array(pages),
     leaves: new Uint8Array(DIGEST_BYTES * geometry.leavesPerSegment),
     report: new Float64Array(REPORT_LENGTH),
+    hashes: withHashes ? new BigUint64Array(pages) : undefined,
   };
 }
 

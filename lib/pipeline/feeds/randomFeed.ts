@@ -16,11 +16,11 @@ export class RandomFeed implements Feed {
   readonly #mayHaveAbsent: boolean;
 
   constructor(description: RandomDescription, context: FeedContext) {
-    const { scanner, geometry, deviceSlots } = context;
+    const { scanner, geometry, deviceSlots, withHashes } = context;
     this.#context = context;
     this.#mayHaveAbsent = description.kind === 'pages' && description.pages.mayHaveAbsent === true;
     this.#reader = createReader(description, scanner, geometry, deviceSlots);
-    this.output = createScanOutput(geometry);
+    this.output = createScanOutput(geometry, withHashes);
   }
 
   /** The next segment that is not unused altogether, or not zero in the base. */

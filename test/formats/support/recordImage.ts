@@ -113,7 +113,8 @@ export class RecordImage {
     for (const page of absent) states[page] = STATE_ABSENT;
     const [dataPages, uniformPages] = [report[REPORT_DATA_PAGES]!, report[REPORT_UNIFORM_PAGES]!];
     const leafCount = leavesIn(memory.length);
-    const input = { states, pageCount, dataPages, uniformPages, words, leaves, leafCount };
+    const references = { referencePages: 0, references: new BigUint64Array(0) };
+    const input = { states, pageCount, dataPages, uniformPages, words, ...references, leaves, leafCount };
     const plan = encodeSegmentTables(input, this.geometry, this.#alignmentBytes, this.#buffer);
     const stored = this.#storeChunks(plan, dataPages);
     const lengths = { tablesBytes: plan.tablesBytes, payloadBytes: stored.payloadBytes };
@@ -126,6 +127,7 @@ export class RecordImage {
       tablesCrc: finishSegmentTables(plan, this.#buffer),
       dataPages,
       uniformPages,
+      referencePages: 0,
       sameAsBasePages: 0,
       zeroPages: pageCount - dataPages - uniformPages - absent.length,
       absentPages: absent.length,

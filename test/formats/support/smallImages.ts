@@ -45,7 +45,7 @@ export function tinyMemory(): Buffer {
 
 export const ATTACHMENT_TEXT = 'what the machine was made of: one processor, one disk\n'.repeat(20);
 
-/** Saves `memory` as an image of small geometry with one attachment, under fixed names and time. */
+/** Saves `memory` as an image of small geometry with one attachment, under fixed names and time, without references. */
 export async function smallImage(
   folder: Workspace,
   options: SaveOptions = {},
@@ -60,6 +60,7 @@ export async function smallImage(
     threads: 1,
     frozen: true,
     force: true,
+    references: false,
     attachments: [{ name: 'machine.txt', file: attachment! }],
     ...options,
   });

@@ -4,6 +4,7 @@
  */
 import { parentPort } from 'node:worker_threads';
 import { type PlainError, VmsnapError } from '../../native/errors.js';
+import { type ChangesJob, runChangesWorker } from './changesWorker.js';
 import { type CompareJob, runCompareWorker } from './compareWorker.js';
 import { type EstimateJob, runEstimateWorker } from './estimateWorker.js';
 import { type GunzipJob, runGunzipWorker } from './gunzipWorker.js';
@@ -17,6 +18,7 @@ import { runUnzstdWorker, type UnzstdJob } from './unzstdWorker.js';
 
 export type Job =
   | SaveJob
+  | ChangesJob
   | ReadJob
   | GunzipJob
   | UnzstdJob
@@ -52,6 +54,8 @@ function run(job: Job): unknown {
   switch (job.kind) {
     case 'save':
       return runSaveWorker(job);
+    case 'changes':
+      return runChangesWorker(job);
     case 'read':
       return runReadWorker(job);
     case 'gunzip':

@@ -11,9 +11,9 @@ export interface SpillFile {
   readonly path: string;
 }
 
-/** In the folder of TMPDIR, for its owner only, and without a name from the start. */
-export function createSpillFile(): SpillFile {
-  const path = join(tmpdir(), `.vmsnap-${process.pid}-${randomBytes(6).toString('hex')}`);
+/** For its owner only, and without a name from the start. @param folder default: that of TMPDIR. */
+export function createSpillFile(folder = tmpdir()): SpillFile {
+  const path = join(folder, `.vmsnap-${process.pid}-${randomBytes(6).toString('hex')}`);
   try {
     const fd = openSync(path, 'wx+', 0o600);
     unlinkSync(path);

@@ -61,6 +61,7 @@ import { describeDsaRun, dsaWarnings } from './dsaRun.js';
 import { ReplacementFile } from './files/replacementFile.js';
 import { SourceGuard } from './files/sourceGuard.js';
 import { requireRoom } from './freeSpace.js';
+import { type LiveSaved, saveLive } from './liveSave.js';
 import { checkSaveOptions, type SaveSettings, usage } from './options.js';
 import { CommitLine, type CommitShared, createCommitShared, type OutputDescription } from './pipeline/commitLine.js';
 import {
@@ -90,7 +91,6 @@ import {
   type SaveJob,
   type SaveWorkerResult,
 } from './pipeline/saveWorker.js';
-import type { Job } from './pipeline/worker.js';
 import { runJobs } from './pipeline/workerPool.js';
 import { reportProgress } from './progress.js';
 import { type LiveAddress, liveAddress } from './qemu/liveAddress.js';
@@ -173,6 +173,7 @@ async function saveSource(
     const settings = settingsFor(opened, asked, options, base[0]?.input.head.start);
     if (base[0] !== undefined && machine === undefined) requireNoStream(opened);
     if (base[0] !== undefined) requireFitting(base[0], source ?? image, settings, opened);
+    if (options.live !== undefined) requireLive(opened, image, base);
     detector = chooseDetector(settings.detector, options.dsa, opened.description);
     if (machine === undefined) attachments = openAttachments(options.attachments ?? []);
     const parts = memoryAttachments(opened.attachments, options.attachments ?? []);
@@ -238,6 +239,17 @@ function requireNoStream(source: OpenedSource): void {
     `${path} is a migration stream, and from a pipe none can be saved as a difference`,
     'save it from a file',
   );
+}
+
+/** What a save of a running machine reads twice, and writes again, must allow that. */
+function requireLive({ description }: OpenedSource, image: string, base: readonly OpenedImage[]): void {
+  if (description.kind !== 'extents') {
+    throw usage('the memory of a running machine must lie in files as it is', 'save from its memory-backend-file');
+  }
+  if (image === '-') throw usage('the image of a running machine cannot go into a pipe', 'save it to a file');
+  if (base.length > 0) {
+    throw usage('the image of a running machine cannot be a difference', 'save it without --base, or stop the machine');
+  }
 }
 
 /** A difference goes page by page and segment by segment: both must have the same ones. */
@@ -313,6 +325,7 @@ export class Save {
   readonly #alignmentBytes: number;
   readonly #openEnded: boolean;
   #withReferences = false;
+  #live: LiveSaved | undefined;
   /** With a stand-in for the size of a region that is not known yet. */
   readonly #geometry: Geometry;
 
@@ -354,9 +367,9 @@ export class Save {
   async run(): Promise<SaveResult> {
     // To look at a sample would make the pause longer.
     if (this.#file !== undefined && this.#inputs.machine === undefined) await this.#requireRoom();
-    const guard = new SourceGuard(this.#inputs.source.guarded, this.#options.frozen ?? false, (warning) =>
-      this.#warn(warning),
-    );
+    // A running machine writes its memory; what is read of it when it stands still is guarded there.
+    const guarded = this.#options.live === undefined ? this.#inputs.source.guarded : [];
+    const guard = new SourceGuard(guarded, this.#options.frozen ?? false, (warning) => this.#warn(warning));
     try {
       this.#withReferences = this.#mayRefer(guard);
       return await this.#write(guard);
@@ -368,7 +381,8 @@ export class Save {
   /** Duplicates are compared with what the source holds at their first place, so it must still be what was stored. */
   #mayRefer(guard: SourceGuard): boolean {
     const { source } = this.#inputs;
-    if (this.#options.references === false || source.description.kind !== 'extents') return false;
+    if (this.#options.references === false || this.#options.live !== undefined) return false;
+    if (source.description.kind !== 'extents') return false;
     // Pages that are stored as data to see how fast that is would all be duplicates.
     return guard.holdsStill && this.#settings.normalPageRatio === 0;
   }
@@ -397,7 +411,7 @@ export class Save {
       const results = await this.#runWorkers(shared);
       const mayHaveChanged = guard.finish() || (this.#inputs.known?.mayHaveChanged ?? false);
       await this.#inputs.machine?.memoryRead();
-      const dsa = this.#dsaRun(results, mayHaveChanged);
+      const dsa = this.#dsaRun(results, mayHaveChanged || this.#options.live !== undefined);
       const end = await this.#finish(line, head, results, mayHaveChanged);
       endReports();
       await this.#options.confirm?.();
@@ -430,8 +444,13 @@ export class Save {
   get #features(): bigint {
     const references = this.#withReferences ? FEATURE_REFERENCES : 0n;
     const base = this.#start.base === undefined ? 0n : FEATURE_BASE;
-    const overriding = this.#inputs.mayOverride === true ? FEATURE_OVERRIDING : 0n;
+    const overriding = this.#mayOverride ? FEATURE_OVERRIDING : 0n;
     return references | base | overriding | (this.#inputs.mayHaveAbsent === true ? FEATURE_ABSENT : 0n);
+  }
+
+  /** What changes while a machine runs is stored once more. */
+  get #mayOverride(): boolean {
+    return this.#inputs.mayOverride === true || this.#options.live !== undefined;
   }
 
   get #threads(): number {
@@ -447,22 +466,40 @@ export class Save {
       this.#threads * OUTPUT_BUFFERS_PER_WORKER,
       outputBufferBytes(this.#geometry, this.#alignmentBytes),
       undefined,
-      this.#inputs.mayOverride === true ? this.#geometry.segmentCount : undefined,
+      this.#mayOverride ? this.#geometry.segmentCount : undefined,
     );
   }
 
-  async #runWorkers(shared: CommitShared): Promise<SaveWorkerResult[]> {
+  async #runWorkers(shared: CommitShared): Promise<readonly SaveWorkerResult[]> {
+    const { live } = this.#options;
+    const { description, guarded } = this.#inputs.source;
+    if (live === undefined || description.kind !== 'extents') {
+      return await runJobs<SaveWorkerResult>(this.#jobs(shared, description), this.#control);
+    }
+    this.#live = await saveLive({
+      machine: live,
+      source: description,
+      files: guarded,
+      image: this.#image,
+      shared,
+      geometry: this.#geometry,
+      jobs: (source) => this.#jobs(shared, source),
+    });
+    return this.#live.results;
+  }
+
+  #jobs(shared: CommitShared, source: SaveJob['source']): SaveJob[] {
     const { pageSize, segmentSize, chunkSize, codec, normalPageRatio } = this.#settings;
     const { kernel, device } = this.#detector;
     const base = this.#inputs.base.map(describeLink);
     const duplicates = this.#withReferences ? createDuplicatesShared() : undefined;
-    const jobs: Job[] = Array.from(
+    return Array.from(
       { length: this.#threads },
       (_, worker): SaveJob => ({
         kind: 'save',
         worker,
         commit: shared,
-        source: this.#inputs.source.description,
+        source,
         base,
         pageSize,
         segmentSize,
@@ -470,12 +507,14 @@ export class Save {
         regionSizes: this.#geometry.regions.map((region) => region.sizeBytes),
         codec,
         detector: kernel,
-        device: device && { handle: device.handle, aheadSegments: AHEAD_SEGMENTS, selfCheck: this.#selfCheck },
+        device:
+          source.kind === 'changed' || device === undefined
+            ? undefined
+            : { handle: device.handle, aheadSegments: AHEAD_SEGMENTS, selfCheck: this.#selfCheck },
         normalPageRatio,
         duplicates,
       }),
     );
-    return await runJobs<SaveWorkerResult>(jobs, this.#control);
   }
 
   get #selfCheck(): boolean {
@@ -501,8 +540,9 @@ export class Save {
     const { pageSize, segmentSize, chunkSize } = this.#settings;
     const geometry = new Geometry(pageSize, segmentSize, chunkSize, sizes);
     const indexList = line.finishIndex(geometry.segmentCount);
+    const late = await this.#lateAttachments();
     const attachments = await storeAttachments(
-      this.#inputs.attachments,
+      [...this.#inputs.attachments, ...late],
       line,
       this.#settings.codec,
       this.#alignmentBytes,
@@ -544,6 +584,13 @@ export class Save {
     });
     line.write(footer, footerOffset);
     return { manifest, geometry, identity, footer, imageBytes: footerOffset + FOOTER_BYTES };
+  }
+
+  async #lateAttachments(): Promise<AttachmentInput[]> {
+    const { live, attachments, signal } = this.#options;
+    const parts = await live?.attachments?.();
+    signal?.throwIfAborted();
+    return memoryAttachments(parts ?? [], attachments ?? []);
   }
 
   /** Memory out of an image must be what that image says. */
@@ -637,6 +684,7 @@ export class Save {
         readBytes: sumStat(this.#control, STAT_READ_BYTES),
         holeBytes: sumStat(this.#control, STAT_HOLE_BYTES),
         sweptFiles: this.#file?.sweptFiles ?? 0,
+        live: this.#live?.run,
       },
       warnings: this.#warnings,
     };

@@ -1,12 +1,12 @@
 /** Options and results of the public functions. Sizes are bytes, times seconds; unknown is undefined. */
 import type { MachineLayout } from '../formats/machineLayout.js';
-import type { KnownPages, MemoryFact, MemoryFormat } from '../formats/memoryFile.js';
+import type { KnownPages, MemoryAttachment, MemoryFact, MemoryFormat } from '../formats/memoryFile.js';
 import type { CodecName } from '../formats/vmsnap/layout.js';
 import type { PageCounts } from '../formats/vmsnap/manifest.js';
 import type { DsaCounters } from '../native/binding.js';
 import type { DsaDevice } from './dsaDevice.js';
 
-export type { CodecName, KnownPages, MemoryFact, MemoryFormat, PageCounts };
+export type { CodecName, KnownPages, MemoryAttachment, MemoryFact, MemoryFormat, PageCounts };
 
 export type DetectorName = 'auto' | 'dsa' | 'dsa-emulated' | 'avx2' | 'neon' | 'scalar';
 /** What a load writes: the regions end to end, an ELF core, or a LiME file. */
@@ -129,6 +129,48 @@ export interface SaveOptions extends CommonOptions, BaseDirOptions, SourceOption
   readonly machine?: MachineOptions | undefined;
   /** Asked once the image is whole and before it gets its name: if it rejects, the save fails and leaves nothing. */
   readonly confirm?: (() => Promise<void>) | undefined;
+  /**
+   * The machine whose memory this is runs: it is stopped by this only for as long as it takes to find what has changed meanwhile. For
+   * memory that lies in files as it is, whole images, and into a file.
+   */
+  readonly live?: LiveMachine | undefined;
+}
+
+/**
+ * A running machine, as a save stops it. Each function is called at most once, in this order; where one rejects, the save
+ * rejects with that and leaves nothing. Once `stop` has been called it is the caller who sees to it that the machine runs again,
+ * whatever becomes of the save.
+ */
+export interface LiveMachine {
+  /**
+   * Called when all memory has been stored once. From when it resolves until `memoryRead` is called nobody may write the memory. To reject is
+   * also the way to give up because the machine's memory is laid out in another way by now: save again then.
+   */
+  stop(): Promise<void>;
+  /** The memory is not read any more: the machine may run on. The save goes on when this resolves. */
+  memoryRead(): Promise<void>;
+  /** Attachments that are known only now, stored behind the others. Asked when all memory is stored. */
+  attachments?(): Promise<readonly MemoryAttachment[]>;
+  /**
+   * How much of the memory may be copied into a file without a name beside the image while the machine stands still. What has changed
+   * beyond that is stored at once, which takes longer. Default: a quarter of the memory.
+   */
+  readonly copiedBytesMost?: number | undefined;
+}
+
+/** How a save of a running machine went. */
+export interface LiveRun {
+  /** Storing all memory while the machine ran: about as long as it would have stood still without that. */
+  readonly firstPassSeconds: number;
+  /** From the call of `stop` to that of `memoryRead`. */
+  readonly pauseSeconds: number;
+  /** Storing what had been copied. */
+  readonly lastPassSeconds: number;
+  readonly changedPages: number;
+  readonly changedSegments: number;
+  /** Those of them that were stored while the machine stood still, since more had changed than may be copied. */
+  readonly segmentsStoredInPause: number;
+  readonly copiedBytes: number;
 }
 
 /** For sources that are running machines: `qemu:SOCKET` and `libvirt:DOMAIN`. */
@@ -265,6 +307,8 @@ export interface SaveResult {
     readonly readBytes: number;
     readonly holeBytes: number;
     readonly sweptFiles: number;
+    /** Of a running machine. */
+    readonly live?: LiveRun | undefined;
   };
   readonly warnings: readonly Warning[];
 }

@@ -406,6 +406,17 @@ export interface DuplicateCheck {
     report: Float64Array,
   ): number;
 }
+/** Bytes of the random key of {@link NativeBinding.hashSegment}, and of the hash of each 4096-byte block. */
+export const HASH_KEY_BYTES = 4128;
+export const BLOCK_HASH_BYTES = 16;
+export const HASHED_BLOCK_BYTES = 4096;
+
+/** What {@link NativeBinding.findChanges} writes into its report: index of each figure. */
+export const CHANGES_PAGES = 0;
+export const CHANGES_READ_BYTES = 1;
+/** After a failure: the offset in the file at which reading failed. */
+export const CHANGES_FAILED_OFFSET = 2;
+export const CHANGES_LENGTH = 3;
 
 /** What is wrong with a QEMU migration stream (native/qemu/fault.h). */
 export interface QemuFault {
@@ -638,6 +649,35 @@ export interface NativeBinding {
     words: BigUint64Array,
     out: Uint8Array,
   ): void;
+  /**
+   * Keyed hashes of all 4096-byte blocks of a scanned segment (native/hash/block_hash.h: two different blocks have the same
+   * with a probability of at most 2^-64 over the key): BLOCK_HASH_BYTES each into `hashes`, zeros for a block of zeros.
+   */
+  hashSegment(
+    key: Uint8Array,
+    states: Uint8Array,
+    pageCount: number,
+    pageSize: number,
+    data: Uint8Array,
+    words: BigUint64Array,
+    hashes: Uint8Array,
+  ): void;
+  /**
+   * Reads a part of a file, whole pages, and compares it with what {@link hashSegment} gave for it. Sets `changed` to 1 for each
+   * page that differs, else to 0, and puts those pages one after the other into `pages`, which has room for all. `report` takes
+   * CHANGES_LENGTH figures. @returns 0, SCAN_TRUNCATED, or a negative errno.
+   */
+  findChanges(
+    key: Uint8Array,
+    fd: number,
+    offset: number,
+    sizeBytes: number,
+    pageSize: number,
+    hashes: Uint8Array,
+    pages: Uint8Array,
+    changed: Uint8Array,
+    report: Float64Array,
+  ): number;
   /** Writes bytes [offset, offset + length) at `position` of a file or device; on hugetlbfs, which has no write(), by a mapping. */
   writeBytes(fd: number, position: number, bytes: Uint8Array, offset: number, length: number): number;
   /** Zeroes [position, position + length) of a file: by a hole if `punch` and possible, else by writing. */

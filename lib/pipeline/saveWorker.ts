@@ -45,13 +45,16 @@ import {
   WORD_CLAIM_LOCK,
 } from './control.js';
 import { Duplicates, type DuplicatesShared } from './duplicates.js';
+import { ChangedFeed } from './feeds/changedFeed.js';
 import { type Claim, ClaimNumbers, type Feed, type FeedContext, type StoredSegments } from './feeds/feed.js';
+import { FirstLookFeed } from './feeds/firstLookFeed.js';
 import { ImageFeed } from './feeds/imageFeed.js';
 import { QemuStreamFeed } from './feeds/qemuStreamFeed.js';
 import { RandomFeed } from './feeds/randomFeed.js';
 import type { ImageSourceDescription, SourceDescription } from './feeds/sourceDescription.js';
 import { StreamFeed } from './feeds/streamFeed.js';
 import type { LinkDescription } from './link.js';
+import type { LiveDescription } from './live/liveDescription.js';
 import { Aborted, lock, unlock } from './mutex.js';
 import { RecordsReadBack } from './storedSegments.js';
 
@@ -62,7 +65,7 @@ export interface SaveJob {
   readonly kind: 'save';
   readonly worker: number;
   readonly commit: CommitShared;
-  readonly source: SourceDescription | ImageSourceDescription;
+  readonly source: SourceDescription | ImageSourceDescription | LiveDescription;
   /** Of a differential save: the base and the images below it. Else empty. */
   readonly base: readonly LinkDescription[];
   readonly pageSize: number;
@@ -226,6 +229,10 @@ class SaveWorker {
         return new QemuStreamFeed(source, context);
       case 'image':
         return new ImageFeed(chain!, context);
+      case 'first-look':
+        return new FirstLookFeed(source, context);
+      case 'changed':
+        return new ChangedFeed(source, context);
     }
   }
 

@@ -61,25 +61,42 @@ export class RecordsReadBack implements StoredSegments {
     }
   }
 
+  takeOut(claim: Claim, earlierSequence: number): void {
+    const entry = this.#line.waitForStored(earlierSequence, claim.segment, this.#takePlaced);
+    if (entry === undefined) return;
+    const { record, tables } = this.#readTables(claim, entry, entry.headBytes);
+    this.#takeOutLeaves(claim, record, tables);
+  }
+
   #decode(claim: Claim, entry: IndexEntry): void {
-    const { path, binding, alignmentBytes } = this.#output;
+    const { alignmentBytes } = this.#output;
     const lengths = { tablesBytes: entry.headBytes - PREFIX_BYTES, payloadBytes: entry.payloadBytes };
-    const length = recordBytes(lengths, alignmentBytes);
-    if (this.#record.length < length) this.#record = Buffer.alloc(length);
-    const record = readExactly(this.#output, entry.offset, length, 'a record', this.#record.subarray(0, length));
-    const prefix = decodePrefix(record, 0, { path, offset: entry.offset, binding, alignmentBytes });
-    const pages = claim.sizeBytes / this.#geometry.pageSize;
-    const tables = this.#decoder.decodeTables(record, prefix, pages);
+    const { record, prefix, tables } = this.#readTables(claim, entry, recordBytes(lengths, alignmentBytes));
     this.#decoder.decodePayload(record, prefix, tables, ({ error }) => {
       throw error;
     });
     const { states, data, words } = this.#decoder;
-    native.expandSegment(states, pages, this.#geometry.pageSize, data, words, this.#expanded);
-    const { leavesAt, leafCount } = tables;
-    this.#takeOut(claim, record.subarray(leavesAt, leavesAt + DIGEST_BYTES * leafCount), leafCount);
+    const { pageSize } = this.#geometry;
+    native.expandSegment(states, claim.sizeBytes / pageSize, pageSize, data, words, this.#expanded);
+    this.#takeOutLeaves(claim, record, tables);
   }
 
-  #takeOut({ region, regionOffset }: Claim, leaves: Uint8Array, leafCount: number): void {
+  /** Reads `length` bytes of a record, at least its head. */
+  #readTables(claim: Claim, entry: IndexEntry, length: number) {
+    const { path, binding, alignmentBytes } = this.#output;
+    if (this.#record.length < length) this.#record = Buffer.alloc(length);
+    const record = readExactly(this.#output, entry.offset, length, 'a record', this.#record.subarray(0, length));
+    const prefix = decodePrefix(record, 0, { path, offset: entry.offset, binding, alignmentBytes });
+    const tables = this.#decoder.decodeTables(record, prefix, claim.sizeBytes / this.#geometry.pageSize);
+    return { record, prefix, tables };
+  }
+
+  #takeOutLeaves(
+    { region, regionOffset }: Claim,
+    record: Buffer,
+    { leavesAt, leafCount }: { readonly leavesAt: number; readonly leafCount: number },
+  ): void {
+    const leaves = record.subarray(leavesAt, leavesAt + DIGEST_BYTES * leafCount);
     const part = new BigUint64Array(2);
     native.addLeaves(region, regionOffset / MIB, leaves, leafCount, part);
     const sum = this.#sums.subarray(region * 2, region * 2 + 2);

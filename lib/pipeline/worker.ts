@@ -4,6 +4,7 @@
  */
 import { parentPort } from 'node:worker_threads';
 import { type PlainError, VmsnapError, wrapPlainSystemError } from '../../native/errors.js';
+import type { ChangesJob } from './changesWorker.js';
 import type { CompareJob } from './compareWorker.js';
 import type { EstimateJob } from './estimateWorker.js';
 import type { GunzipJob } from './gunzipWorker.js';
@@ -18,6 +19,7 @@ import type { UnzstdJob } from './unzstdWorker.js';
 
 export type Job =
   | SaveJob
+  | ChangesJob
   | ReadJob
   | GunzipJob
   | UnzstdJob
@@ -58,6 +60,8 @@ async function run(job: Job): Promise<unknown> {
   switch (job.kind) {
     case 'save':
       return (await import('./saveWorker.js')).runSaveWorker(job);
+    case 'changes':
+      return (await import('./changesWorker.js')).runChangesWorker(job);
     case 'read':
       return (await import('./readWorker.js')).runReadWorker(job);
     case 'gunzip':

@@ -13,6 +13,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   vmsnap::addon::register_duplicates(env, exports);
   vmsnap::addon::register_segments(env, exports);
   vmsnap::addon::register_files(env, exports);
+  vmsnap::addon::register_live(env, exports);
   vmsnap::addon::register_streams(env, exports);
   vmsnap::addon::register_qemu(env, exports);
   return exports;

@@ -13,6 +13,7 @@ void register_duplicates(Napi::Env env, Napi::Object exports);
 void register_segments(Napi::Env env, Napi::Object exports);
 void register_files(Napi::Env env, Napi::Object exports);
 void register_qemu(Napi::Env env, Napi::Object exports);
+void register_live(Napi::Env env, Napi::Object exports);
 void register_streams(Napi::Env env, Napi::Object exports);
 
 template <class Function>

@@ -5,13 +5,11 @@
 
 #include "../base/page_state.h"
 #include "../digest/leaf_digester.h"
+#include "../file/take_pages.h"
 
 namespace vmsnap {
 
 namespace {
-
-/// Fits into the L2 cache beside what else is in use.
-constexpr size_t kBatchBytes = size_t{256} << 10;
 
 /// Whether a page counts as data even if it is zero: `percent` of every 100 pages, spread evenly.
 bool counts_as_data(uint64_t page_number, uint32_t percent) {
@@ -123,47 +121,17 @@ size_t run_length(std::span<const PageAnswer> answers, size_t page, size_t end, 
   return (zero || at < answered_end ? at : end) - page;
 }
 
-/// Fills one page in which pieces join. Returns as ExtentCursor::read does.
-int gather_page(ExtentCursor& cursor, uint8_t* page, size_t page_bytes, ScanReport& report) {
-  for (size_t filled = 0; filled < page_bytes;) {
-    ExtentCursor::Piece piece;
-    if (const int status = cursor.peek(piece); status != 0) return status;
-    const size_t size_bytes = static_cast<size_t>(std::min<uint64_t>(piece.size_bytes, page_bytes - filled));
-    if (piece.is_hole) {
-      std::memset(page + filled, 0, size_bytes);
-      cursor.skip(size_bytes);
-      report.hole_bytes += size_bytes;
-    } else {
-      if (const int status = cursor.read(page + filled, size_bytes); status != 0) return status;
-      report.read_bytes += size_bytes;
-    }
-    filled += size_bytes;
+/// Takes the next pages, at most `most`, all of one kind.
+int scan_some(ExtentCursor& cursor, size_t page_bytes, size_t most, PageSorter& sorter, ScanReport& report) {
+  TakenPages taken;
+  if (const int status = take_pages(cursor, page_bytes, most, sorter.next_data(), taken); status != 0) return status;
+  report.hole_bytes += taken.hole_bytes;
+  report.read_bytes += taken.read_bytes;
+  if (taken.is_hole) {
+    sorter.add_zero_pages(taken.pages);
+  } else {
+    sorter.add_pages(sorter.next_data(), taken.pages);
   }
-  return 0;
-}
-
-/// Takes the next pages, at most `most`, all of one kind: part of a hole, a batch of data, or one in which pieces join.
-int scan_piece(ExtentCursor& cursor, size_t page_bytes, size_t most, PageSorter& sorter, ScanReport& report) {
-  ExtentCursor::Piece piece;
-  if (const int status = cursor.peek(piece); status != 0) return status;
-  const uint64_t whole_pages = piece.size_bytes / page_bytes;
-  if (whole_pages == 0) {
-    if (const int status = gather_page(cursor, sorter.next_data(), page_bytes, report); status != 0) return status;
-    sorter.add_pages(sorter.next_data(), 1);
-    return 0;
-  }
-  if (piece.is_hole) {
-    const auto pages = static_cast<size_t>(std::min<uint64_t>(whole_pages, most));
-    cursor.skip(pages * page_bytes);
-    report.hole_bytes += pages * page_bytes;
-    sorter.add_zero_pages(pages);
-    return 0;
-  }
-  const size_t batch_pages = std::max<size_t>(kBatchBytes / page_bytes, 1);
-  const auto pages = static_cast<size_t>(std::min<uint64_t>(whole_pages, std::min(batch_pages, most)));
-  if (const int status = cursor.read(sorter.next_data(), pages * page_bytes); status != 0) return status;
-  report.read_bytes += pages * page_bytes;
-  sorter.add_pages(sorter.next_data(), pages);
   return 0;
 }
 
@@ -187,7 +155,7 @@ int SegmentScanner::scan_extents(std::span<const Extent> extents, const ScanOutp
       sorter.add_zero_pages(zeros);
     } else {
       const size_t others = run_length(believed, sorter.next_page(), end_page, false);
-      status = scan_piece(cursor, page_bytes_, others, sorter, report);
+      status = scan_some(cursor, page_bytes_, others, sorter, report);
     }
   }
   if (status == 0) {

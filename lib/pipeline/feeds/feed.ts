@@ -68,6 +68,8 @@ export interface StoredSegments {
    * for a page, and sets that to 1, but for pages that are absent.
    */
   fillIn(claim: Claim, earlierSequence: number, into: Uint8Array, isThere: Uint8Array): void;
+  /** What an earlier claim of the segment has stored counts no more, and nothing of it is wanted. */
+  takeOut(claim: Claim, earlierSequence: number): void;
 }
 
 export function createScanOutput(geometry: Geometry, withHashes = false): ScanOutput {

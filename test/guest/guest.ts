@@ -101,7 +101,13 @@ export class Guest {
     const incoming = options.incoming === undefined ? [] : ['-incoming', options.incoming];
     const memory = memoryArguments(folder, options.memoryMiB, options.memory ?? 'file');
     const parameters = [...memory, ...qemuArguments(tools, folder, initramfs, accelerator)];
-    this.#child = spawnTied([options.qemu ?? tools.qemu, ...parameters, ...devices, ...(options.arguments ?? []), ...incoming]);
+    this.#child = spawnTied([
+      options.qemu ?? tools.qemu,
+      ...parameters,
+      ...devices,
+      ...(options.arguments ?? []),
+      ...incoming,
+    ]);
     this.#isIncoming = options.incoming !== undefined;
     running.add(this);
     this.#child.stdout?.setEncoding('latin1').on('data', (text: string) => this.#readConsole(text));

@@ -79,7 +79,9 @@ async function savedWhileCounting(t: ExecutionContext, memory: Memory, qemu: str
   t.is(description.qemuVersion, guest.qemuVersion);
   t.regex(String(description.machineType), /^pc-q35-/);
   const disks = description.disks as { file: string; sizeBytes: number; mtimeNanoseconds: string }[];
-  t.true(disks.some((found) => found.file === disk && found.sizeBytes === 2 ** 20 && /^\d+$/.test(found.mtimeNanoseconds)));
+  t.true(
+    disks.some((found) => found.file === disk && found.sizeBytes === 2 ** 20 && /^\d+$/.test(found.mtimeNanoseconds)),
+  );
   t.true((description.commandLine as string[]).includes('-qmp'));
 }
 

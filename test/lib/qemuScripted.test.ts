@@ -76,7 +76,7 @@ test('a machine is saved through its stream, described, left as it was, and so a
   const { qemu, folder, image, save } = await stage(t);
   const parameters = { ...qemu.parameters };
   const { machine, source } = await save();
-  t.like(machine, { found: 'running', left: 'running', memory: 'stream', machineType: '' });
+  t.like(machine, { found: 'running', left: 'running', memory: 'stream', machineType: 'pc-q35-10.0' });
   t.true(machine!.pauseSeconds! > 0);
   t.is(source.kind, 'qemu');
   await runsInTheEnd(t, qemu);

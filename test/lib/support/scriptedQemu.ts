@@ -140,6 +140,10 @@ export class ScriptedQemu {
       case undefined:
         break;
     }
+    if (execute === 'qom-get') {
+      answer({ return: this.#property(args.path, args.property) ?? null });
+      return;
+    }
     const result = this.#do(execute, args);
     answer(typeof result === 'string' ? { error: { class: 'GenericError', desc: result } } : { return: result });
   }
@@ -194,8 +198,6 @@ export class ScriptedQemu {
         return { name: 'scripted' };
       case 'query-version':
         return { qemu: { major: 10, minor: 0, micro: 2 }, package: '' };
-      case 'qom-get':
-        return this.#property(String(args.property)) as object;
       case 'quit':
         this.status = 'ended';
         return {};
@@ -204,8 +206,9 @@ export class ScriptedQemu {
     }
   }
 
-  #property(name: string): unknown {
+  #property(path: unknown, name: unknown): unknown {
     const { memoryFile } = this.script;
+    if (path === '/machine') return 'pc-q35-10.0-machine';
     if (name === 'type') return memoryFile === undefined ? 'memory-backend-memfd' : 'memory-backend-file';
     return name === 'mem-path' ? memoryFile : 0;
   }

@@ -209,10 +209,13 @@ test('a machine that QEMU does not let go on is told with the command to type, a
   await runsInTheEnd(t, qemu);
 });
 
-test('a socket that is gone for good after the stop is an error with the command to type', async (t) => {
-  const { save } = await stage(t, { command: 'query-named-block-nodes', fault: 'vanish' });
+test('a socket that is gone after the stop is an error with the command to type; when it comes back, so does the guard', async (t) => {
+  const { qemu, save } = await stage(t, { command: 'query-named-block-nodes', fault: 'vanish' });
   const error = await failsWith(t, 'GUEST', save({ reconnectSeconds: 1 }), /still stopped/);
   t.regex(error.hint!, /"cont"/);
+  t.false(qemu.isRunning);
+  await qemu.comeBack();
+  await runsInTheEnd(t, qemu);
 });
 
 test('no socket, no QMP, a socket that another holds', async (t) => {

@@ -19,7 +19,7 @@ import {
   zeroPage,
 } from '../../support/qemuStream.js';
 
-/** close: the connection is closed, and another is welcome. vanish: the socket is gone for good. */
+/** close: the connection is closed, and another is welcome. vanish: the socket is gone. */
 export type Fault = 'refuse' | 'close' | 'hang' | 'garbage' | 'vanish';
 export type StreamFault = 'never-connects' | 'closes-in-ram' | 'hangs-in-ram' | 'closes-in-state' | 'garbage' | 'fails';
 
@@ -72,6 +72,11 @@ export class ScriptedQemu {
     const qemu = new ScriptedQemu(join(folder, 'qmp'), script);
     await new Promise<void>((resolve) => qemu.#server.listen(qemu.socket, resolve));
     return qemu;
+  }
+
+  /** After it has vanished. */
+  async comeBack(): Promise<void> {
+    await new Promise<void>((resolve) => this.#server.listen(this.socket, resolve));
   }
 
   get isRunning(): boolean {

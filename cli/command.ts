@@ -10,6 +10,8 @@ export interface OptionSpec {
   readonly kind: 'flag' | 'value' | 'list';
   /** One line for the help; starts with the shape of the value, if it has one. */
   readonly text: string;
+  /** Too rare for the help screen: it stands in docs/reference.md. */
+  readonly rare?: boolean;
   /** The allowed words, where only some are. */
   readonly choices?: readonly string[];
 }

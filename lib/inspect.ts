@@ -9,7 +9,10 @@ import { decodeIndexEntry, type IndexEntry } from '../formats/vmsnap/imageIndex.
 import { FEATURE_NAMES, INDEX_BLOCK_ENTRIES, INDEX_ENTRY_BYTES, PREFIX_BYTES } from '../formats/vmsnap/layout.js';
 import { VmsnapError } from '../native/errors.js';
 import { closeImages, findBases, type OpenedImage } from './chain.js';
+import { openImage } from './image.js';
 import { type ImageInput, openImageInput, readInputTail, recordsEnd } from './imageInput.js';
+import { MACHINE_ATTACHMENT } from './qemu/machineDescription.js';
+import { readMachineSummary } from './qemu/readDescription.js';
 import { type RestoreCost, restoreCosts } from './restoreCost.js';
 import type { ChainReport, HeatCell, InspectOptions, InspectRegion, InspectReport } from './types.js';
 
@@ -31,7 +34,13 @@ export async function inspect(image: string, options: InspectOptions = {}): Prom
     const problems: Problem[] = [];
     const tail = tryTail(input, problems);
     const report = buildReport(input, tail, problems, fstatSync(input.fd));
-    return tail === undefined ? report : { ...report, chain: await chainReport(input, tail, options) };
+    if (tail === undefined) return report;
+    const hasMachine = tail.end.attachments.some(({ name }) => name === MACHINE_ATTACHMENT);
+    return {
+      ...report,
+      chain: await chainReport(input, tail, options),
+      qemu: hasMachine ? await readMachineSummary(() => openImage(image, options)) : undefined,
+    };
   } finally {
     input.close();
   }
@@ -155,6 +164,7 @@ export function buildReport(
       indexBytes: scan?.indexBytes,
       records: tail?.footer.recordCount,
     },
+    qemu: undefined,
     attachments: tail?.end.attachments.map(({ name, sizeBytes }) => ({ name, sizeBytes })),
     heat: scan?.heat,
   };

@@ -555,6 +555,8 @@ export interface InspectReport {
   readonly base: { readonly identity: string; readonly fileName: string } | undefined;
   /** Undefined where the image is a stream or not complete, and in a report of an open image. */
   readonly chain: ChainReport | undefined;
+  /** Of an image of a running machine: what QEMU it was. Undefined in a report of an open image. */
+  readonly qemu: { readonly qemuVersion: string; readonly machineType: string; readonly disks: number } | undefined;
   readonly tool: string;
   readonly createdAt: string;
   readonly machine: { readonly name: string | undefined; readonly uuid: string | undefined };

@@ -25,6 +25,7 @@ export function reportJson(report: InspectReport): object {
       alignmentBytes: format.alignmentBytes,
     },
     machine: { name: machine.name ?? null, uuid: machine.uuid ?? null },
+    qemu: report.qemu ?? null,
     labels: Object.fromEntries(report.labels),
     source: { kind: source.kind, name: source.name ?? null, mayHaveChanged: source.mayHaveChanged ?? null },
     memory: memoryJson(report.memory),

@@ -45,10 +45,16 @@ function imageSection(report: InspectReport, numbers: Numbers): string[] {
     row('format', `version ${format.readVersion}${features.length > 0 ? `, ${features.join(', ')}` : ''}`),
     row('created', `${printable(report.createdAt)} by ${printable(report.tool)}`),
     ...optionalRow('machine', printable([machine.name, machine.uuid].filter((part) => part !== undefined).join(', '))),
+    ...optionalRow('qemu', qemuText(report)),
     ...optionalRow('labels', printable([...labels].map(([key, value]) => `${key}=${value}`).join(', '))),
     row('source', printable([source.kind, source.name].filter((part) => part !== undefined).join(', '))),
     ...optionalRow('attached', printable(names.join(', '))),
   ];
+}
+
+function qemuText({ qemu }: InspectReport): string {
+  if (qemu === undefined) return '';
+  return printable(`${qemu.machineType}, QEMU ${qemu.qemuVersion}, ${plural(qemu.disks, 'disk')}`);
 }
 
 function memorySection({ memory }: InspectReport, numbers: Numbers): string[] {

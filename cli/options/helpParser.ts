@@ -19,7 +19,7 @@ export async function createHelpParser(options: readonly OptionSpec[]): Promise<
     .fail(false)
     // Our lines are short enough (a test says so), and wrapped lines would lose their indentation.
     .wrap(null);
-  for (const option of [...options, HELP_OPTION]) addOption(parser, option);
+  for (const option of [...options.filter(({ rare }) => rare !== true), HELP_OPTION]) addOption(parser, option);
   return parser;
 }
 

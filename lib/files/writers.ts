@@ -9,9 +9,14 @@ export function findWriters(file: Stats): number[] {
   for (const name of safely(() => readdirSync('/proc')) ?? []) {
     const pid = Number(name);
     if (!Number.isInteger(pid) || pid === process.pid) continue;
-    if (hasOpenForWriting(pid, file) || hasMappedForWriting(pid, file)) pids.push(pid);
+    if (isWriter(pid, file)) pids.push(pid);
   }
   return pids.sort((a, b) => a - b);
+}
+
+/** False too where the process cannot be looked at. */
+export function isWriter(pid: number, file: Stats): boolean {
+  return hasOpenForWriting(pid, file) || hasMappedForWriting(pid, file);
 }
 
 function hasOpenForWriting(pid: number, file: Stats): boolean {
@@ -28,8 +33,8 @@ function hasOpenForWriting(pid: number, file: Stats): boolean {
   return false;
 }
 
-/** Whether a process has a file mapped, shared and writable. A line of maps: `start-end rw-s offset major:minor inode path`. */
-export function hasMappedForWriting(pid: number, file: Stats): boolean {
+/** A line of maps: `start-end rw-s offset major:minor inode path`. */
+function hasMappedForWriting(pid: number, file: Stats): boolean {
   const maps = safely(() => readFileSync(`/proc/${pid}/maps`, 'latin1')) ?? '';
   for (const line of maps.split('\n')) {
     const [, permissions, , , inode] = line.split(/\s+/, 5);

@@ -21,8 +21,11 @@ export function liveAddress(source: string | undefined): LiveAddress | undefined
   throw new VmsnapError('USAGE', `${JSON.stringify(source)} names no machine`, { hint });
 }
 
-export function openPeer(address: LiveAddress, signal?: AbortSignal): Promise<QmpPeer> {
-  return address.kind === 'qemu' ? QmpSocket.open(address.socket, signal) : VirshPeer.open(address.domain, signal);
+/** `limitSeconds`: for the first answer. */
+export function openPeer(address: LiveAddress, limitSeconds: number, signal?: AbortSignal): Promise<QmpPeer> {
+  return address.kind === 'qemu'
+    ? QmpSocket.open(address.socket, signal, limitSeconds)
+    : VirshPeer.open(address.domain, signal, limitSeconds);
 }
 
 /** What somebody types to make the machine go on. */

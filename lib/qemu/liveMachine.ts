@@ -54,9 +54,9 @@ import { type PeerLimits, SteadyPeer } from './steadyPeer.js';
 
 const ANSWER_SECONDS = 60;
 const RECONNECT_SECONDS = 10;
-/** QEMU stops all processors and waits for its disks. */
-const RESUME_SECONDS = 30;
 const FAILURE_SECONDS = 5;
+/** While QEMU waits for its stream to be read, it may answer nothing. */
+const STREAM_SECONDS = 86_400;
 /** What a stream may have beside the memory of private backends: ROMs, video RAM, device state. */
 const SPOOL_EXTRA_BYTES = 2 ** 30;
 /** States in which a machine can be saved without being stopped. */
@@ -289,6 +289,8 @@ export class LiveMachine {
    */
   async #connect(socket: StreamSocket): Promise<Connection> {
     const stopper = new AbortController();
+    const { answerSeconds } = this.#limits;
+    const timer = setTimeout(() => stopper.abort(notConnected(this.#peer.path, answerSeconds)), answerSeconds * 1000);
     let isThere = false;
     const accepted = socket.accept(AbortSignal.any([this.signal, stopper.signal])).finally(() => {
       isThere = true;
@@ -296,7 +298,7 @@ export class LiveMachine {
     accepted.catch(() => {});
     try {
       await this.#unlessStopped(this.#startMigration(socket.path));
-      const failed = waitForMigration(this.#peer, this.signal, () => isThere);
+      const failed = waitForMigration(this.#peer, this.signal, () => isThere, STREAM_SECONDS);
       failed.catch(() => {});
       await Promise.race([accepted, failed]);
       return await accepted;
@@ -305,6 +307,8 @@ export class LiveMachine {
       const late = await accepted.catch(() => undefined);
       if (late !== undefined) closeSync(late.fd);
       throw error;
+    } finally {
+      clearTimeout(timer);
     }
   }
 
@@ -455,9 +459,13 @@ export class LiveMachine {
     return after === undefined ? this.#facts.isRunning : after === 'resume';
   }
 
+  get #resumeSeconds(): number {
+    return 3 * this.#limits.reconnectSeconds;
+  }
+
   async #resume(): Promise<void> {
     try {
-      await resumeMachine(this.#peer, RESUME_SECONDS);
+      await resumeMachine(this.#peer, this.#resumeSeconds);
     } catch (error) {
       throw this.#stuck(error as VmsnapError);
     }
@@ -553,7 +561,7 @@ export class LiveMachine {
       }
     };
     if (this.#order.resume) {
-      await attempt(() => resumeMachine(this.#peer, RESUME_SECONDS));
+      await attempt(() => resumeMachine(this.#peer, this.#resumeSeconds));
       if (faults.length === 0) this.#tellGuard({ resume: false });
       else return this.#stuck(faults[0]!, error);
     } else if (this.#hasSettings && !this.#migrationDone) {
@@ -651,6 +659,10 @@ export class LiveMachine {
 /** The RAM block of a memory backend is called after it, or after its place among QEMU's objects. */
 function isBlockOf(block: string, { id }: { readonly id: string }): boolean {
   return block === id || block === `/objects/${id}`;
+}
+
+function notConnected(path: string, seconds: number): VmsnapError {
+  return new VmsnapError('GUEST', `QEMU on ${path} has not sent its stream for ${seconds} s`, { path });
 }
 
 function pausedTooLong(seconds: number): VmsnapError {

@@ -5,7 +5,7 @@
  */
 import { closeSync, fstatSync, openSync, readFileSync, type Stats } from 'node:fs';
 import { VmsnapError } from '../../native/errors.js';
-import { findWriters, hasMappedForWriting } from '../files/writers.js';
+import { findWriters, isWriter } from '../files/writers.js';
 import type { MachineFacts, MemoryBackend } from './machineFacts.js';
 
 /** Private memory beside that of files: up to so much, what the stream has goes through a temporary file. */
@@ -79,7 +79,7 @@ function seesAllProcesses(): boolean {
 }
 
 /**
- * Once QEMU's process is known. @throws GUEST if it can be seen that a file is not what that process has mapped.
+ * Once QEMU's process is known. @throws GUEST if it can be seen that a file is not what that process has open.
  */
 export function requireMapped(files: readonly OpenMemoryFile[], processId: number | undefined): void {
   if (processId === undefined) return;
@@ -90,8 +90,8 @@ export function requireMapped(files: readonly OpenMemoryFile[], processId: numbe
     return;
   }
   for (const { fd, path } of files) {
-    if (hasMappedForWriting(processId, fstatSync(fd))) continue;
-    throw new VmsnapError('GUEST', `${path} is not the memory of the machine: its process has not mapped it`, {
+    if (isWriter(processId, fstatSync(fd))) continue;
+    throw new VmsnapError('GUEST', `${path} is not the memory of the machine: its process does not have it open`, {
       path,
       hint: 'was the file replaced while the machine ran? Without it (moved away), the memory is read through QEMU',
     });

@@ -21,8 +21,6 @@ export const IGNORE_SHARED = 'x-ignore-shared';
 const HARMLESS = new Set(['events', 'late-block-activate', 'validate-uuid']);
 /** 1 TiB a second: nothing to wait for. */
 const BANDWIDTH_BYTES = 2 ** 40;
-/** While QEMU waits for its stream to be read, it may answer nothing. */
-const STREAM_SECONDS = 86_400;
 const POLL_MS = [5, 10, 20, 40];
 
 /** What is to be set for the stream, and what puts it back as it was. */
@@ -152,13 +150,18 @@ function userOfDomain(domain: string): { uid: number; gid: number } | undefined 
 }
 
 /**
- * Waits until a migration is over. `isDone`, where given, ends the wait sooner.
+ * Waits until a migration is over. `isDone`, where given, ends the wait sooner; `limitSeconds`: for each answer.
  * @throws GUEST with QEMU's words if it failed.
  */
-export async function waitForMigration(peer: QmpPeer, signal: AbortSignal, isDone = () => false): Promise<void> {
+export async function waitForMigration(
+  peer: QmpPeer,
+  signal: AbortSignal,
+  isDone = () => false,
+  limitSeconds?: number,
+): Promise<void> {
   for (let i = 0; !isDone(); i++) {
     signal.throwIfAborted();
-    const answer = await peer.execute('query-migrate', undefined, STREAM_SECONDS);
+    const answer = await peer.execute('query-migrate', undefined, limitSeconds);
     const status = textOf(answer, 'status');
     if (status === 'completed') return;
     if (status === 'failed' || status === 'cancelled')

@@ -59,7 +59,7 @@ export class QmpSocket implements QmpPeer {
    * Connects, waits for the greeting and leaves the negotiation.
    * @throws NOT_FOUND, PERMISSION: no socket, or not for us. GUEST: nobody answers, or what answers is no QMP.
    */
-  static async open(path: string, signal?: AbortSignal): Promise<QmpSocket> {
+  static async open(path: string, signal?: AbortSignal, limitSeconds = ANSWER_SECONDS): Promise<QmpSocket> {
     signal?.throwIfAborted();
     const socket = connect(path);
     const client = new QmpSocket(path, socket);
@@ -68,7 +68,7 @@ export class QmpSocket implements QmpPeer {
     try {
       await connected(socket, path);
       await limited(client.#greeting, GREETING_SECONDS, () => noGreeting(path));
-      await client.execute('qmp_capabilities');
+      await client.execute('qmp_capabilities', undefined, limitSeconds);
       return client;
     } catch (error) {
       client.close();

@@ -31,7 +31,7 @@ export class SteadyPeer implements QmpPeer {
   }
 
   static async open(address: LiveAddress, limits: PeerLimits, signal?: AbortSignal): Promise<SteadyPeer> {
-    return new SteadyPeer(address, limits, await openPeer(address, signal));
+    return new SteadyPeer(address, limits, await openPeer(address, limits.answerSeconds, signal));
   }
 
   get path(): string {
@@ -77,7 +77,7 @@ export class SteadyPeer implements QmpPeer {
     const deadline = performance.now() + this.#limits.reconnectSeconds * 1000;
     for (;;) {
       try {
-        this.#peer = await openPeer(this.#address);
+        this.#peer = await openPeer(this.#address, this.#limits.answerSeconds);
         this.#isLost = false;
         return;
       } catch (error) {

@@ -19,10 +19,12 @@ export class VirshPeer implements QmpPeer {
   }
 
   /** @throws GUEST: no such domain, it does not run, or virsh is not there. */
-  static async open(domain: string, signal?: AbortSignal): Promise<VirshPeer> {
+  static async open(domain: string, signal?: AbortSignal, limitSeconds = ANSWER_SECONDS): Promise<VirshPeer> {
     signal?.throwIfAborted();
     const peer = new VirshPeer(domain);
-    const answer = (await peer.execute('query-version')) as { qemu?: Record<string, unknown> } | null;
+    const answer = (await peer.execute('query-version', undefined, limitSeconds)) as {
+      qemu?: Record<string, unknown>;
+    } | null;
     const { major, minor, micro } = answer?.qemu ?? {};
     if (![major, minor, micro].every(Number.isInteger)) throw peer.#noSense('query-version');
     peer.qemuVersion = `${major}.${minor}.${micro}`;

@@ -23,6 +23,8 @@ export interface GuestOptions {
   memory?: 'file' | 'memfd' | 'private' | undefined;
   /** More devices, as QEMU's -device takes them. */
   devices?: readonly string[];
+  /** More words for QEMU's command line. */
+  arguments?: readonly string[];
   /** Modules that the guest loads, as paths below the kernel's folder of modules: kernel/drivers/firmware/qemu_fw_cfg.ko. */
   modules?: readonly string[];
   /** How long the guest may take until its memory is filled. */
@@ -99,7 +101,13 @@ export class Guest {
     const incoming = options.incoming === undefined ? [] : ['-incoming', options.incoming];
     const memory = memoryArguments(folder, options.memoryMiB, options.memory ?? 'file');
     const parameters = [...memory, ...qemuArguments(tools, folder, initramfs, accelerator)];
-    this.#child = spawnTied([options.qemu ?? tools.qemu, ...parameters, ...devices, ...incoming]);
+    this.#child = spawnTied([
+      options.qemu ?? tools.qemu,
+      ...parameters,
+      ...devices,
+      ...(options.arguments ?? []),
+      ...incoming,
+    ]);
     this.#isIncoming = options.incoming !== undefined;
     running.add(this);
     this.#child.stdout?.setEncoding('latin1').on('data', (text: string) => this.#readConsole(text));

@@ -1,0 +1,156 @@
+/**
+ * Running guests that count on their serial port, saved by `qemu:SOCKET`: they go on counting, and the image has the memory that
+ * they had. Memory in a file, in a memfd and private; QEMU 7.2 and, where VMSNAP_QEMU10 names it, 10. vmsnap is killed at
+ * random moments: the guest counts on. VMSNAP_CAMPAIGN=1: all kinds of memory with each QEMU, and more kills.
+ */
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtemp } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import anyTest, { type ExecutionContext } from 'ava';
+import { load, openImage, readBackupConfig, runBackup, save, verify } from '../../lib/index.js';
+import type { SaveResult } from '../../lib/types.js';
+import { runCli } from '../cli/support/runCli.js';
+import { firstDifference } from './compare.js';
+import { bootGuest, type Guest, type GuestOptions, guestAvailabilityOrDemand } from './guest.js';
+
+const MEMORY_MIB = 128;
+const CAMPAIGN = process.env.VMSNAP_CAMPAIGN === '1';
+const KILLS = CAMPAIGN ? 40 : 3;
+const KILL_SPAN_MS = 2500;
+const DIRTY_PAGES_MAX = 4096;
+
+const availability = guestAvailabilityOrDemand();
+const qemu10 = process.env.VMSNAP_QEMU10;
+if (qemu10 === undefined && process.env.VMSNAP_REQUIRE_QEMU10 === '1')
+  throw new Error('VMSNAP_REQUIRE_QEMU10=1, but VMSNAP_QEMU10 names no qemu-system-x86_64');
+
+type Memory = NonNullable<GuestOptions['memory']>;
+const CASES: readonly { memory: Memory; qemu: string | undefined; needs10: boolean; always: boolean }[] = [
+  { memory: 'file', qemu: undefined, needs10: false, always: true },
+  { memory: 'memfd', qemu: undefined, needs10: false, always: false },
+  { memory: 'private', qemu: undefined, needs10: false, always: true },
+  { memory: 'file', qemu: qemu10, needs10: true, always: true },
+  { memory: 'memfd', qemu: qemu10, needs10: true, always: true },
+  { memory: 'private', qemu: qemu10, needs10: true, always: false },
+];
+
+for (const { memory, qemu, needs10, always } of CASES) {
+  if (!always && !CAMPAIGN) continue;
+  const missing = !availability.available
+    ? availability.reason
+    : needs10 && qemu === undefined
+      ? 'VMSNAP_QEMU10 names no QEMU 10; see test/guest/qemu10.sh'
+      : undefined;
+  const title = `${needs10 ? 'QEMU 10' : 'the installed QEMU'}, ${memory} memory: saved while it counts, and it counts on`;
+  if (missing === undefined) anyTest.serial(title, (t) => savedWhileCounting(t, memory, qemu));
+  else anyTest.serial.skip(`${title} (SKIPPED: ${missing})`, () => undefined);
+}
+
+async function savedWhileCounting(t: ExecutionContext, memory: Memory, qemu: string | undefined): Promise<void> {
+  t.timeout(300_000);
+  const folder = await mkdtemp(join(tmpdir(), 'vmsnap-qemu-save-'));
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+  const disk = join(folder, 'disk.raw');
+  writeFileSync(disk, Buffer.alloc(2 ** 20));
+  const drive = ['-drive', `file=${disk},format=raw,if=virtio,id=data`];
+  const guest = await bootGuest({ memoryMiB: MEMORY_MIB, memory, qemu, arguments: drive });
+  t.teardown(() => guest.close());
+  const source = `qemu:${guest.qmpSocket}`;
+
+  const count = guest.count;
+  const running = join(folder, 'running.vmsnap');
+  report(t, await save(source, running), memory, 'running');
+  await guest.waitForCountBeyond(count + 2, 60);
+
+  // A paused machine's memory can be compared; the difference to the image before is what it did meanwhile.
+  const paused = join(folder, 'paused.vmsnap');
+  const difference = await save(source, paused, { base: running, machine: { after: 'pause' } });
+  report(t, difference, memory, 'paused');
+  const { data, uniform } = difference.pages;
+  t.true(data + uniform < DIRTY_PAGES_MAX, `${data + uniform} pages differ`);
+  await isMemoryOf(t, guest, memory, paused, folder);
+  await guest.resume();
+  await guest.waitForCountBeyond(guest.count, 60);
+
+  const description = await machineJson(running);
+  t.is(description.foundStatus, 'running');
+  t.is(description.qemuVersion, guest.qemuVersion);
+  t.regex(String(description.machineType), /^pc-q35-/);
+  const disks = description.disks as { file: string; sizeBytes: number; mtimeNanoseconds: string }[];
+  t.true(
+    disks.some((found) => found.file === disk && found.sizeBytes === 2 ** 20 && /^\d+$/.test(found.mtimeNanoseconds)),
+  );
+  t.true((description.commandLine as string[]).includes('-qmp'));
+}
+
+function report(t: ExecutionContext, result: SaveResult, memory: Memory, left: 'running' | 'paused'): void {
+  t.like(result.machine, { found: 'running', left, memory: memory === 'file' ? 'files' : 'stream' });
+  t.is(result.machine!.memoryReason === undefined, memory === 'file');
+  t.deepEqual(result.warnings, []);
+  t.false(result.sourceMayHaveChanged);
+  t.log(`${result.imageBytes} bytes, paused for ${result.machine!.pauseSeconds ?? '-'} s`);
+}
+
+/** Against the memory's file, or where there is none, a dump that QEMU writes of what it holds. */
+async function isMemoryOf(t: ExecutionContext, guest: Guest, memory: Memory, image: string, folder: string) {
+  const target = join(folder, 'memory');
+  const region = memory === 'private' ? 'pc.ram' : 'ram';
+  await load(image, target, { region, force: true });
+  let reference = guest.memoryFile;
+  if (memory !== 'file') {
+    reference = join(folder, 'reference');
+    await guest.qmp.execute('pmemsave', { val: 0, size: guest.memoryBytes, filename: reference });
+    // What a processor sees below 1 MiB is in part ROM and video memory, not the RAM behind it.
+    for (const path of [reference, target]) {
+      const bytes = readFileSync(path);
+      bytes.fill(0, 0, 2 ** 20);
+      writeFileSync(path, bytes);
+    }
+  }
+  t.is(await firstDifference(reference, target), undefined);
+}
+
+async function machineJson(image: string): Promise<Record<string, unknown>> {
+  const opened = await openImage(image);
+  try {
+    const parts: Buffer[] = [];
+    for await (const part of opened.readAttachment('machine.json')) parts.push(part);
+    return JSON.parse(Buffer.concat(parts).toString());
+  } finally {
+    await opened.close();
+  }
+}
+
+const guestTest = availability.available ? anyTest.serial : anyTest.serial.skip;
+
+guestTest('vmsnap killed at random moments of a save, and backups of a running guest: it counts on', async (t) => {
+  t.timeout(300_000);
+  const folder = await mkdtemp(join(tmpdir(), 'vmsnap-qemu-kill-'));
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+  const guest = await bootGuest({ memoryMiB: MEMORY_MIB });
+  t.teardown(() => guest.close());
+  const image = join(folder, 'image.vmsnap');
+  for (let kill = 0; kill < KILLS; kill++) {
+    const result = await runCli(['save', '--force', '--quiet', `qemu:${guest.qmpSocket}`, image], {
+      onStart: (child) => void sleep(Math.random() * KILL_SPAN_MS).then(() => child.kill('SIGKILL')),
+    });
+    t.true(result.signal === 'SIGKILL' || result.exitCode === 0, result.stderr);
+    await guest.waitForCountBeyond(guest.count, 150);
+  }
+
+  const store = join(folder, 'store');
+  mkdirSync(store);
+  const file = join(folder, 'backup.toml');
+  writeFileSync(file, `[jobs.guest]\nsource = "qemu:${guest.qmpSocket}"\nfolder = "store"\n`);
+  for (const kind of ['full', 'differential'] as const) {
+    const before = guest.count;
+    const now = Date.UTC(2026, 0, kind === 'full' ? 5 : 6);
+    const { jobs, exitCode } = await runBackup(await readBackupConfig(file), { now: () => now });
+    t.is(exitCode, 0, jobs[0]?.error?.message ?? JSON.stringify(jobs[0]?.warnings));
+    t.is(jobs[0]!.kind, kind);
+    t.true((await verify(jobs[0]!.image!)).intact);
+    await guest.waitForCountBeyond(before + 1, 60);
+  }
+});

@@ -1,0 +1,283 @@
+/**
+ * Saves of a machine whose QEMU fails: at every command and at every part of its stream, in every way. Whatever becomes of the
+ * save, a machine that was stopped goes on; what does not end well leaves no image. With VMSNAP_CAMPAIGN=1 every command
+ * fails in every way, else in half of them.
+ */
+import { existsSync, readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import test, { type ExecutionContext } from 'ava';
+import { load, openImage, save, VmsnapError, verify } from '../../lib/index.js';
+import { MACHINE_ATTACHMENT, type MachineDescription } from '../../lib/qemu/machineDescription.js';
+import type { MachineOptions, SaveOptions, SaveResult } from '../../lib/types.js';
+import { failsWith, sameBytes } from './support/expect.js';
+import { type Fault, type Script, ScriptedQemu, type StreamFault, scriptedMemory } from './support/scriptedQemu.js';
+import { type Workspace, workspace } from './support/workspace.js';
+
+const LIMITS = { answerSeconds: 2, reconnectSeconds: 3 } as const;
+const GUARD_MS = 150_000;
+const CAMPAIGN = process.env.VMSNAP_CAMPAIGN === '1';
+
+interface Stage {
+  readonly folder: Workspace;
+  readonly qemu: ScriptedQemu;
+  readonly image: string;
+  save(machine?: MachineOptions, options?: SaveOptions): Promise<SaveResult>;
+}
+
+async function stage(t: ExecutionContext, script: Script = {}): Promise<Stage> {
+  t.timeout(300_000);
+  const folder = workspace(t);
+  const qemu = await ScriptedQemu.start(folder.folder, script);
+  t.teardown(() => qemu.close());
+  const image = folder.path('image.vmsnap');
+  return {
+    folder,
+    qemu,
+    image,
+    save: (machine = {}, options = {}) =>
+      save(`qemu:${qemu.socket}`, image, { threads: 1, ...options, machine: { ...LIMITS, ...machine } }),
+  };
+}
+
+/** The guard may need a moment, where vmsnap could not do it. */
+async function runsInTheEnd(t: ExecutionContext, qemu: ScriptedQemu): Promise<void> {
+  const deadline = Date.now() + GUARD_MS;
+  while (!qemu.isRunning && Date.now() < deadline) await sleep(20);
+  t.true(qemu.isRunning, `${qemu.status}: ${qemu.log.join(' ')}`);
+  const said = qemu.log.lastIndexOf('cont');
+  if (qemu.wasStopped) t.true(said > qemu.log.indexOf('stop'), 'cont was said after stop');
+}
+
+/** Either it is whole or it is not there. */
+async function allOrNothing(t: ExecutionContext, { folder, image, qemu }: Stage, work: Promise<SaveResult>) {
+  try {
+    await work;
+    t.true((await verify(image, { threads: 1 })).intact);
+  } catch (error) {
+    t.true(error instanceof VmsnapError, String(error));
+    t.false(existsSync(image), 'a save that fails leaves nothing');
+  }
+  t.deepEqual(folder.leftovers(), []);
+  await runsInTheEnd(t, qemu);
+}
+
+async function descriptionIn(image: string): Promise<MachineDescription> {
+  const opened = await openImage(image);
+  try {
+    const parts: Buffer[] = [];
+    for await (const part of opened.readAttachment(MACHINE_ATTACHMENT)) parts.push(part);
+    return JSON.parse(Buffer.concat(parts).toString());
+  } finally {
+    await opened.close();
+  }
+}
+
+test('a machine is saved through its stream, described, left as it was, and so are the settings of QEMU', async (t) => {
+  const { qemu, folder, image, save } = await stage(t);
+  const parameters = { ...qemu.parameters };
+  const { machine, source } = await save();
+  t.like(machine, { found: 'running', left: 'running', memory: 'stream', machineType: 'pc-q35-10.0' });
+  t.true(machine!.pauseSeconds! > 0);
+  t.is(source.kind, 'qemu');
+  await runsInTheEnd(t, qemu);
+  t.deepEqual(qemu.parameters, parameters);
+  t.deepEqual(
+    [...qemu.capabilities],
+    [
+      ['x-ignore-shared', false],
+      ['multifd', true],
+      ['events', true],
+    ],
+  );
+  await load(image, folder.path('memory'), { region: 'ram', threads: 1 });
+  sameBytes(t, readFileSync(folder.path('memory')), scriptedMemory());
+  const description = await descriptionIn(image);
+  t.like(description, {
+    schema: 'vmsnap.machine',
+    schemaVersion: 1,
+    qemuVersion: '10.0.2',
+    name: 'scripted',
+    foundStatus: 'running',
+  });
+  t.deepEqual(
+    description.regions.map(({ region, block, contents }) => [region, block, contents]),
+    [
+      ['ram', 'ram', 'stream'],
+      ['pc.bios', 'pc.bios', 'stream'],
+    ],
+  );
+});
+
+for (const [after, found, left, isRunning] of [
+  ['resume', 'paused', 'running', true],
+  [undefined, 'paused', 'paused', false],
+  ['pause', 'running', 'paused', false],
+] as const) {
+  test(`found ${found}, after ${after ?? 'not given'}: left ${left}`, async (t) => {
+    const { qemu, save } = await stage(t, { found });
+    const { machine } = await save({ after });
+    t.like(machine, { found, left, pauseSeconds: undefined });
+    t.is(qemu.isRunning, isRunning);
+  });
+}
+
+test('--after quit ends QEMU, once the image is there', async (t) => {
+  const { qemu, image, save } = await stage(t);
+  t.is((await save({ after: 'quit' })).machine?.left, 'ended');
+  t.is(qemu.status, 'ended');
+  t.true((await verify(image)).intact);
+});
+
+for (const found of ['postmigrate', 'inmigrate'] as const) {
+  test(`a machine in the state ${found} is refused, and nothing is said to it`, async (t) => {
+    const { qemu, save } = await stage(t, { found });
+    const error = await failsWith(t, 'GUEST', save(), new RegExp(found));
+    t.truthy(error.hint);
+    t.false(qemu.wasStopped);
+  });
+}
+
+/** Every command of a save, in its order; `from` tells the one before the stop from the one behind. */
+const STEPS: readonly (readonly [string, number])[] = [
+  ['qmp_capabilities', 1],
+  ['query-status', 1],
+  ['query-memdev', 1],
+  ['query-migrate-capabilities', 1],
+  ['query-migrate-parameters', 1],
+  ['stop', 1],
+  ['query-status', 2],
+  ['query-named-block-nodes', 1],
+  ['migrate-set-capabilities', 1],
+  ['migrate-set-parameters', 1],
+  ['migrate', 1],
+  ['query-migrate', 2],
+  ['query-migrate', 3],
+  ['cont', 1],
+  ['query-status', 3],
+  ['migrate-set-capabilities', 2],
+];
+const FAULTS: readonly Fault[] = ['refuse', 'close', 'hang', 'garbage'];
+
+const SIDE_BY_SIDE = 4;
+
+for (const [i, fault] of FAULTS.entries()) {
+  test(`QEMU fails by ${fault} at ${CAMPAIGN ? 'every command' : 'commands'}: the machine runs in the end`, async (t) => {
+    const steps = STEPS.filter((_, step) => CAMPAIGN || step % 2 === i % 2).values();
+    const lane = async () => {
+      for (const [command, from] of steps) {
+        const made = await stage(t, { command, fault, from });
+        await allOrNothing(t, made, made.save({ answerSeconds: 1 }));
+        made.qemu.close();
+      }
+    };
+    await Promise.all(Array.from({ length: SIDE_BY_SIDE }, lane));
+  });
+}
+
+const STREAM_FAULTS: readonly StreamFault[] = [
+  'never-connects',
+  'closes-in-ram',
+  'hangs-in-ram',
+  'closes-in-state',
+  'garbage',
+  'fails',
+];
+
+for (const stream of STREAM_FAULTS) {
+  test(`a stream that ${stream} fails the save, and the machine runs`, async (t) => {
+    const made = await stage(t, { stream });
+    // A QEMU that is silent in the middle of its stream is waited for, as long as it may take.
+    const work = made.save({ maxPauseSeconds: 6 });
+    await t.throwsAsync(work, { instanceOf: VmsnapError });
+    await allOrNothing(t, made, work);
+    t.true(made.qemu.log.includes('migrate'));
+  });
+}
+
+test("a failed migration is told in QEMU's words", async (t) => {
+  const { save } = await stage(t, { stream: 'closes-in-ram' });
+  await failsWith(t, 'GUEST', save(), /scripted failure/);
+});
+
+test('a machine that QEMU does not let go on is told with the command to type, and the guard goes on trying', async (t) => {
+  const { qemu, save, image } = await stage(t, { command: 'cont', fault: 'refuse', times: Number.POSITIVE_INFINITY });
+  const error = await failsWith(t, 'GUEST', save({ reconnectSeconds: 1 }), /still stopped.*scripted: no cont/s);
+  t.true(error.hint!.includes(`UNIX-CONNECT:${qemu.socket}`));
+  t.false(existsSync(image));
+  t.false(qemu.isRunning);
+  qemu.script = {};
+  await runsInTheEnd(t, qemu);
+});
+
+test('a socket that is gone after the stop is an error with the command to type; when it comes back, so does the guard', async (t) => {
+  const { qemu, save } = await stage(t, { command: 'query-named-block-nodes', fault: 'vanish' });
+  const error = await failsWith(t, 'GUEST', save({ reconnectSeconds: 1 }), /still stopped/);
+  t.regex(error.hint!, /"cont"/);
+  t.false(qemu.isRunning);
+  await qemu.comeBack();
+  await runsInTheEnd(t, qemu);
+});
+
+test('no socket, no QMP, a socket that another holds', async (t) => {
+  const { folder, qemu, image } = await stage(t);
+  await failsWith(t, 'NOT_FOUND', save(`qemu:${folder.path('none')}`, image), /no socket/);
+  const first = new Promise<void>((resolve) => {
+    void import('node:net').then(({ connect }) => {
+      const other = connect(qemu.socket, () => resolve());
+      t.teardown(() => other.destroy());
+    });
+  });
+  await first;
+  const error = await failsWith(t, 'GUEST', save(`qemu:${qemu.socket}`, image), /another client holds it/);
+  t.regex(error.hint!, /second -qmp socket.*libvirt:DOMAIN/);
+});
+
+test('a command of --while-paused runs while the machine is stopped; if it fails, so does the save', async (t) => {
+  const { qemu, save, folder, image } = await stage(t);
+  const seen = folder.path('seen');
+  await save({ whilePaused: `printf %s "$VMSNAP_VM $VMSNAP_IMAGE" > ${seen}` });
+  t.is(readFileSync(seen, 'utf8'), `scripted ${image}`);
+  await failsWith(
+    t,
+    'FAILED',
+    save({ whilePaused: 'echo no snapshot; exit 4' }, { force: true }),
+    /ended with 4: no snapshot/,
+  );
+  t.deepEqual(folder.leftovers(), []);
+  await runsInTheEnd(t, qemu);
+});
+
+test('--max-pause ends a pause that takes too long', async (t) => {
+  const { qemu, save, folder, image } = await stage(t);
+  await failsWith(t, 'TIMEOUT', save({ whilePaused: 'sleep 1000', maxPauseSeconds: 0.2 }), /paused for 0.2 s/);
+  t.false(existsSync(image));
+  t.deepEqual(folder.leftovers(), []);
+  await runsInTheEnd(t, qemu);
+});
+
+test('an abort in every phase lets the machine go on', async (t) => {
+  for (const command of ['query-memdev', 'stop', 'query-named-block-nodes', 'migrate', 'query-migrate', 'cont']) {
+    const made = await stage(t, { command, fault: 'hang', pieceBytes: 4096 });
+    const stopper = new AbortController();
+    const reason = new VmsnapError('SIGTERM', 'stopped');
+    const work = made.save({}, { signal: stopper.signal });
+    work.catch(() => {});
+    while (!made.qemu.log.includes(command)) await sleep(5);
+    stopper.abort(reason);
+    await allOrNothing(t, made, work);
+    made.qemu.close();
+  }
+});
+
+test('options that need a machine are refused for files, and those of files for machines', async (t) => {
+  const { folder, image, save: saveMachine } = await stage(t);
+  await failsWith(
+    t,
+    'USAGE',
+    save(folder.path('memory'), image, { machine: { after: 'pause' } }),
+    /no running machine/,
+  );
+  await failsWith(t, 'USAGE', saveMachine({}, { layout: 'pc-q35' }), /--layout/);
+  await failsWith(t, 'USAGE', saveMachine({ quiesce: true }), /guest agent/);
+  await failsWith(t, 'USAGE', save('libvirt:-c', image), /names no machine/);
+});

@@ -1,0 +1,307 @@
+/**
+ * A QEMU without a machine: it answers QMP as QEMU does, has its states, takes one client at a time, migrates a forged stream
+ * to a unix socket, and fails where a test tells it to.
+ */
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import { join } from 'node:path';
+import {
+  capabilities,
+  configuration,
+  filledPage,
+  magic,
+  PAGE,
+  page,
+  ramEnd,
+  ramPart,
+  ramStart,
+  tail,
+  u64,
+  zeroPage,
+} from '../../support/qemuStream.js';
+
+/** close: the connection is closed, and another is welcome. vanish: the socket is gone. */
+export type Fault = 'refuse' | 'close' | 'hang' | 'garbage' | 'vanish';
+export type StreamFault = 'never-connects' | 'closes-in-ram' | 'hangs-in-ram' | 'closes-in-state' | 'garbage' | 'fails';
+
+export interface Script {
+  /** Which occurrence of which command fails, and how; `times`: from there on. */
+  readonly command?: string;
+  readonly fault?: Fault;
+  readonly from?: number;
+  readonly times?: number;
+  readonly stream?: StreamFault;
+  readonly found?: 'running' | 'paused' | 'postmigrate' | 'inmigrate';
+  /** The memory's file; it is then left out of the stream if that is asked for. */
+  readonly memoryFile?: string;
+  readonly version?: readonly [number, number, number];
+  /** Bytes of the stream that are sent at a time, with a turn of the event loop between them. */
+  readonly pieceBytes?: number;
+}
+
+export const RAM_PAGES = 512;
+const RAM = { id: 'ram', sizeBytes: RAM_PAGES * PAGE };
+const ROM = { id: 'pc.bios', sizeBytes: 2 * PAGE };
+
+export class ScriptedQemu {
+  readonly socket: string;
+  /** Every command, in order. */
+  readonly log: string[] = [];
+  status: string;
+  migration: string | undefined;
+  script: Script;
+  readonly capabilities = new Map<string, boolean>([
+    ['x-ignore-shared', false],
+    ['multifd', true],
+    ['events', true],
+  ]);
+  parameters: Record<string, unknown> = { 'max-bandwidth': 33_554_432, 'tls-creds': '' };
+  readonly #server: Server;
+  readonly #waiting: Socket[] = [];
+  readonly #counts = new Map<string, number>();
+  #client: Socket | undefined;
+  #outgoing: Socket | undefined;
+
+  private constructor(socket: string, script: Script) {
+    this.socket = socket;
+    this.script = script;
+    this.status = script.found ?? 'running';
+    this.#server = createServer((client) => this.#arrive(client));
+  }
+
+  static async start(folder: string, script: Script = {}): Promise<ScriptedQemu> {
+    const qemu = new ScriptedQemu(join(folder, 'qmp'), script);
+    await new Promise<void>((resolve) => qemu.#server.listen(qemu.socket, resolve));
+    return qemu;
+  }
+
+  /** After it has vanished. */
+  async comeBack(): Promise<void> {
+    await new Promise<void>((resolve) => this.#server.listen(this.socket, resolve));
+  }
+
+  get isRunning(): boolean {
+    return this.status === 'running';
+  }
+
+  get wasStopped(): boolean {
+    return this.log.includes('stop');
+  }
+
+  close(): void {
+    this.#server.close();
+    this.#client?.destroy();
+    this.#outgoing?.destroy();
+    for (const client of this.#waiting) client.destroy();
+  }
+
+  #arrive(client: Socket): void {
+    client.on('error', () => {});
+    if (this.#client !== undefined) {
+      this.#waiting.push(client);
+      return;
+    }
+    this.#serve(client);
+  }
+
+  #serve(client: Socket): void {
+    this.#client = client;
+    const [major, minor, micro] = this.script.version ?? [10, 0, 2];
+    client.write(`${JSON.stringify({ QMP: { version: { qemu: { major, minor, micro } }, capabilities: [] } })}\n`);
+    let text = '';
+    client.setEncoding('utf8').on('data', (part: string) => {
+      const lines = (text + part).split('\n');
+      text = lines.pop()!;
+      for (const line of lines) this.#hear(client, line);
+    });
+    client.on('close', () => {
+      if (this.#client !== client) return;
+      this.#client = undefined;
+      let next = this.#waiting.shift();
+      while (next?.destroyed) next = this.#waiting.shift();
+      if (next !== undefined) this.#serve(next);
+    });
+  }
+
+  #hear(client: Socket, line: string): void {
+    const { execute, id, arguments: args = {} } = JSON.parse(line);
+    this.log.push(execute);
+    const answer = (body: object) => client.write(`${JSON.stringify({ ...body, id })}\n`);
+    switch (this.#faultOf(execute)) {
+      case 'refuse':
+        answer({ error: { class: 'GenericError', desc: `scripted: no ${execute}` } });
+        return;
+      case 'close':
+        client.destroy();
+        return;
+      case 'garbage':
+        client.write('\u0000garbage\n');
+        return;
+      case 'vanish':
+        this.#server.close();
+        client.destroy();
+        return;
+      case 'hang':
+        return;
+      case undefined:
+        break;
+    }
+    if (execute === 'qom-get') {
+      answer({ return: this.#property(args.path, args.property) ?? null });
+      return;
+    }
+    const result = this.#do(execute, args);
+    answer(typeof result === 'string' ? { error: { class: 'GenericError', desc: result } } : { return: result });
+  }
+
+  #faultOf(command: string): Fault | undefined {
+    const seen = (this.#counts.get(command) ?? 0) + 1;
+    this.#counts.set(command, seen);
+    const { fault, from = 1, times = 1 } = this.script;
+    return command === this.script.command && seen >= from && seen < from + times ? fault : undefined;
+  }
+
+  /** @returns an answer, or what is wrong. */
+  #do(command: string, args: Record<string, unknown>): object | string {
+    switch (command) {
+      case 'stop':
+        if (this.isRunning) this.status = 'paused';
+        return {};
+      case 'cont':
+        if (this.status === 'finish-migrate') return 'Migration is not finalized yet';
+        this.status = 'running';
+        return {};
+      case 'query-status':
+        return { status: this.status, running: this.isRunning };
+      case 'query-migrate':
+        return this.migration === undefined ? {} : { status: this.migration, 'error-desc': 'scripted failure' };
+      case 'migrate':
+        return this.#migrate(String(args.uri));
+      case 'migrate_cancel':
+        this.#outgoing?.destroy();
+        this.migration = 'cancelled';
+        if (this.status === 'finish-migrate') this.status = 'paused';
+        return {};
+      case 'migrate-set-capabilities':
+        for (const { capability, state } of args.capabilities as { capability: string; state: boolean }[]) {
+          this.capabilities.set(capability, state);
+        }
+        return {};
+      case 'migrate-set-parameters':
+        Object.assign(this.parameters, args);
+        return {};
+      case 'query-migrate-capabilities':
+        return [...this.capabilities].map(([capability, state]) => ({ capability, state }));
+      case 'query-migrate-parameters':
+        return this.parameters;
+      case 'query-memdev':
+        return [{ id: 'ram', size: RAM.sizeBytes, share: true }];
+      case 'query-memory-size-summary':
+        return { 'base-memory': RAM.sizeBytes, 'plugged-memory': 0 };
+      case 'query-uuid':
+        return { UUID: '6f1c2d3e-4b5a-4c6d-8e7f-001122334455' };
+      case 'query-name':
+        return { name: 'scripted' };
+      case 'query-version':
+        return { qemu: { major: 10, minor: 0, micro: 2 }, package: '' };
+      case 'quit':
+        this.status = 'ended';
+        return {};
+      default:
+        return /^(qmp_capabilities|query-)/.test(command) ? [] : `The command ${command} has not been found`;
+    }
+  }
+
+  #property(path: unknown, name: unknown): unknown {
+    const { memoryFile } = this.script;
+    if (path === '/machine') return 'pc-q35-10.0-machine';
+    if (name === 'type') return memoryFile === undefined ? 'memory-backend-memfd' : 'memory-backend-file';
+    return name === 'mem-path' ? memoryFile : 0;
+  }
+
+  #migrate(uri: string): object | string {
+    if (this.status === 'postmigrate') return "Can't migrate the vm that was paused due to previous migration";
+    const { stream: fault, pieceBytes = 64 * 1024 } = this.script;
+    this.migration = 'active';
+    if (fault === 'fails') {
+      this.migration = 'failed';
+      return {};
+    }
+    if (fault === 'never-connects') return {};
+    const outgoing = connect(uri.replace(/^unix:/, ''));
+    this.#outgoing = outgoing;
+    const wasStopped = !this.isRunning;
+    const fail = () => {
+      if (this.migration !== 'active') return;
+      this.migration = 'failed';
+      if (wasStopped && this.status === 'finish-migrate') this.status = 'paused';
+    };
+    outgoing.on('error', fail).on('close', fail);
+    outgoing.on('connect', () => void this.#send(outgoing, fault, pieceBytes));
+    return {};
+  }
+
+  async #send(outgoing: Socket, fault: StreamFault | undefined, pieceBytes: number): Promise<void> {
+    const bytes = this.#stream();
+    const end = { 'closes-in-ram': 0.5, 'hangs-in-ram': 0.5, 'closes-in-state': 1 - 20 / bytes.length }[
+      fault as string
+    ];
+    const sent = bytes.subarray(0, Math.floor((end ?? 1) * bytes.length));
+    if (fault === 'garbage') sent.fill(0x5a, 100);
+    for (let at = 0; at < sent.length && !outgoing.destroyed; at += pieceBytes) {
+      if (this.status !== 'running') this.status = 'finish-migrate';
+      if (!outgoing.write(sent.subarray(at, at + pieceBytes))) await drained(outgoing);
+      await new Promise(setImmediate);
+    }
+    if (outgoing.destroyed || fault === 'hangs-in-ram') return;
+    if (fault === 'closes-in-ram' || fault === 'closes-in-state') {
+      outgoing.end();
+      this.migration = 'failed';
+      if (this.status === 'finish-migrate') this.status = 'paused';
+      return;
+    }
+    this.migration = 'completed';
+    this.status = 'postmigrate';
+    outgoing.end();
+  }
+
+  #stream(): Buffer {
+    const ignoreShared = this.capabilities.get('x-ignore-shared') === true;
+    const isFile = this.script.memoryFile !== undefined;
+    const extra = ignoreShared ? { extra: u64(0) } : {};
+    const head = ignoreShared
+      ? configuration('pc-q35-10.0', capabilities('x-ignore-shared'))
+      : configuration('pc-q35-10.0');
+    const pages = Array.from({ length: RAM_PAGES }, (_, i) => {
+      const id = i === 0 ? 'ram' : undefined;
+      return i % 4 === 3 ? zeroPage(id, i * PAGE) : page(id, i * PAGE, filledPage(i));
+    });
+    const rom = [page('pc.bios', 0, filledPage(7)), zeroPage(undefined, PAGE)];
+    const blocks = [
+      { ...RAM, ...extra },
+      { ...ROM, ...extra },
+    ];
+    return Buffer.concat([
+      magic(),
+      head,
+      ramStart(blocks),
+      ramPart(...(ignoreShared && isFile ? [] : pages), ...rom),
+      ramEnd(),
+      tail(),
+    ]);
+  }
+}
+
+function drained(socket: Socket): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      for (const event of ['drain', 'close']) socket.off(event, done);
+      resolve();
+    };
+    for (const event of ['drain', 'close']) socket.on(event, done);
+  });
+}
+
+/** What the stream says of the memory. */
+export function scriptedMemory(): Buffer {
+  return Buffer.concat(Array.from({ length: RAM_PAGES }, (_, i) => (i % 4 === 3 ? Buffer.alloc(PAGE) : filledPage(i))));
+}

@@ -1,0 +1,38 @@
+/** A `virsh` that is none: it passes `qemu-monitor-command DOMAIN JSON` on to a QMP socket, as libvirt does. */
+import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+/** @returns a folder for PATH. */
+export function virshStandIn(folder: string, domain: string, socket: string): string {
+  const bin = join(folder, 'bin');
+  mkdirSync(bin);
+  const script = `#!${process.execPath}
+const { connect } = require('node:net');
+const [quiet, command, domain, request] = process.argv.slice(2);
+if (quiet !== '--quiet' || command !== 'qemu-monitor-command' || domain !== ${JSON.stringify(domain)}) {
+  process.stderr.write("error: failed to get domain '" + domain + "'\\n");
+  process.exit(1);
+}
+const socket = connect(${JSON.stringify(socket)});
+let text = '';
+let step = 0;
+socket.setEncoding('utf8').on('data', (part) => {
+  const lines = (text + part).split('\\n');
+  text = lines.pop();
+  for (const line of lines) {
+    const message = JSON.parse(line);
+    if (message.event) continue;
+    if (step === 0) socket.write('{"execute":"qmp_capabilities"}\\n');
+    else if (step === 1) socket.write(request + '\\n');
+    else {
+      process.stdout.write(JSON.stringify(message) + '\\n');
+      socket.destroy();
+    }
+    step++;
+  }
+});
+`;
+  writeFileSync(join(bin, 'virsh'), script);
+  chmodSync(join(bin, 'virsh'), 0o755);
+  return bin;
+}

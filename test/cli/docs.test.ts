@@ -17,6 +17,7 @@ const DOCUMENTS = [
   'docs/backup.md',
   'docs/dsa.md',
   'docs/formats.md',
+  'docs/qemu-resume.md',
   'docs/retention.md',
   'docs/scripting.md',
   'docs/troubleshooting.md',

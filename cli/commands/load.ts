@@ -43,7 +43,7 @@ export const loadCommand: CommandSpec = {
     ['vmsnap load --in-place g.vmsnap /dev/hugepages/ram', 'into a hugetlbfs file'],
     ['ssh host cat g.vmsnap | vmsnap load - ram', 'from a pipe'],
     ['vmsnap load --range 1M:4K g.vmsnap - | xxd', 'one page'],
-    ['vmsnap load --machine vm g.vmsnap', 'memory files and device state'],
+    ['vmsnap load --machine vm g.vmsnap', 'for QEMU'],
     ['vmsnap load --as elf g.vmsnap g.core', 'for gdb, crash and drgn'],
   ],
   notes: [

@@ -18,6 +18,7 @@ const DOCUMENTS = [
   'docs/dsa.md',
   'docs/formats.md',
   'docs/qemu.md',
+  'docs/qemu-resume.md',
   'docs/retention.md',
   'docs/scripting.md',
   'docs/troubleshooting.md',

@@ -1,8 +1,9 @@
 /** Every JSON object that the commands print is what docs/schema says. */
 import { mkdirSync, readdirSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { EXIT_CODES } from '../../lib/index.js';
+import { forgeMachine } from '../support/machineImage.js';
 import { writeSnapshot } from '../support/snapshots/cloudHypervisor.js';
 import { invertByte } from './support/fixtures.js';
 import { temporaryFolder } from './support/folder.js';
@@ -26,6 +27,10 @@ test('real outputs match their schemas', async (t) => {
   await validate(0, 'save', '--frozen', '--name', 'web1', '--label', 'a=1', '--attach', 'm=mem', 'mem', 'img');
   await validate(0, 'save', '--frozen', '--codec', 'none', '--region', 'a=1M@0', '--region', 'b=1M@4G', 'mem', 'none');
   await validate(0, 'load', 'img', 'out');
+  mkdirSync(join(folder, 'machine'));
+  const { image: machine } = await forgeMachine(join(folder, 'machine'));
+  await validate(0, 'load', '--machine', 'made', machine);
+  await validateResumed(t, folder, machine, seen);
   await validate(0, 'inspect', 'img');
   await validate(0, 'inspect', 'none');
   await validate(0, 'inspect', '--regions', 'none');
@@ -97,6 +102,25 @@ test('real outputs match their schemas', async (t) => {
   await validate(14, 'verify', 'img');
   t.deepEqual([...seen].sort(), readdirSync(join(ROOT, 'docs', 'schema')).sort(), 'every schema was used');
 });
+
+/** Its object stands on stderr, when the machine runs; QEMU, and so the command, ends when it is told to. */
+async function validateResumed(t: ExecutionContext, folder: string, image: string, seen: Set<string>): Promise<void> {
+  const fakeQemu = join(ROOT, 'dist', 'test', 'lib', 'children', 'fakeQemu.js');
+  const qemu = [process.execPath, fakeQemu, '--log', folder, '-object', 'memory-backend-file,mem-path={mem:mem0}'];
+  const args = ['resume', '--json', '--memory-dir', folder, image, '--', ...qemu];
+  const { exitCode, stdout, stderr } = await runCli(args, {
+    env: { TMPDIR: folder },
+    onStart: (child) => child.stderr!.on('data', (text: Buffer) => text.includes('processId') && child.kill('SIGTERM')),
+  });
+  t.is(exitCode, 7, stderr);
+  t.is(stdout, '');
+  seen.add('resume.json');
+  t.deepEqual(schemaFaults('resume.json', JSON.parse(stderr)), []);
+  t.deepEqual(
+    readdirSync(folder).filter((name) => name.startsWith('vmsnap-resume-')),
+    [],
+  );
+}
 
 test('the schema of errors knows exactly the codes there are', (t) => {
   const { properties } = readSchema('error.json') as unknown as {

@@ -31,6 +31,22 @@ export async function openQmp(path: string, signal: AbortSignal): Promise<QmpSoc
   }
 }
 
+/** The same QEMU, but an answer that is waited for ends with the signal. */
+export function stoppable(qmp: QmpPeer, signal: AbortSignal): QmpPeer {
+  const execute = (command: string, args?: Record<string, unknown>): Promise<unknown> => {
+    signal.throwIfAborted();
+    return new Promise((resolve, reject) => {
+      const onAbort = () => reject(signal.reason);
+      signal.addEventListener('abort', onAbort, { once: true });
+      qmp
+        .execute(command, args)
+        .then(resolve, reject)
+        .finally(() => signal.removeEventListener('abort', onAbort));
+    });
+  };
+  return { path: qmp.path, qemuVersion: qmp.qemuVersion, execute, close: () => qmp.close() };
+}
+
 /** @returns what was sent, and how long it took until QEMU had taken all of it. */
 export async function feedStream(
   image: MachineImage,

@@ -15,10 +15,11 @@ import { LockedFolder } from '../../files/lockedFolder.js';
 import { usage } from '../../options.js';
 import type { CommonOptions, LoadResult, Warning } from '../../types.js';
 import { Warnings } from '../../warnings.js';
+import { type QmpPeer, QmpRefusal } from '../qmpPeer.js';
 import type { QmpSocket } from '../qmpSocket.js';
 import { checkDisks } from './checkDisks.js';
 import { checkArguments, checkWaiting } from './checkMachine.js';
-import { feedStream, openQmp, runMachine } from './incomingQemu.js';
+import { feedStream, openQmp, runMachine, stoppable } from './incomingQemu.js';
 import { type MachineImage, openMachineImage } from './machineImage.js';
 import type { QemuEnd, ResumedMachine, ResumeOptions, ResumeResult } from './machineTypes.js';
 import { type MemoryFile, placeMemoryFiles, writeMemoryFile } from './memoryFiles.js';
@@ -130,7 +131,7 @@ class Attempt {
     return { files, results, seconds: (performance.now() - started) / 1000 };
   }
 
-  async #start(command: readonly string[], qmpPath: string): Promise<QmpSocket> {
+  async #start(command: readonly string[], qmpPath: string): Promise<QmpPeer> {
     this.#signal.throwIfAborted();
     const held = this.#folders.map(({ fd }) => fd);
     const qemu = await QemuProcess.start(command, held, this.#options.onQemuOutput);
@@ -139,7 +140,7 @@ class Attempt {
       if (qemu.isGone) this.#stop.abort(qemu.endError());
     });
     this.#qmp = await openQmp(qmpPath, this.#signal);
-    return this.#qmp;
+    return stoppable(this.#qmp, this.#signal);
   }
 
   /** It runs: from here on nothing of it is ended but by itself. */
@@ -194,7 +195,7 @@ class Attempt {
   #result(
     loads: readonly LoadResult[],
     files: readonly MemoryFile[],
-    qmp: QmpSocket,
+    qmp: QmpPeer,
     isPaused: boolean,
     run: ResumeResult['run'],
   ): ResumeResult {
@@ -238,6 +239,7 @@ function noRoom(parent: string, error: VmsnapError): VmsnapError {
 
 /** Whether the end of QEMU may be behind it. */
 function isLoss(error: unknown): boolean {
+  if (error instanceof QmpRefusal) return false;
   return error instanceof VmsnapError && (error.code === 'IO' || error.code === 'GUEST');
 }
 

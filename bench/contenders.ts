@@ -18,7 +18,7 @@ export interface Contender {
   /** Writes over the pages that a file already has; undefined where the program cannot. */
   saveInPlace?(source: string, image: string): Job;
   loadToNewFile(image: string, target: string): Job;
-  loadInPlace(image: string, target: string): Job;
+  loadInPlace?(image: string, target: string): Job;
 }
 
 /** Every ratio in the tables is to this one. */
@@ -70,19 +70,13 @@ function zstd(level: number): Contender {
   };
 }
 
+/** It writes to new files only here, because it takes longest, and the same either way. */
 function pigz(level: number): Contender {
-  const save = (source: string, image: string): Job => ({
-    command: ['pigz', `-${level}`, '-p2', '-c', source],
-    stdoutFile: image,
-  });
-  const load = (image: string, target: string): Job => ({ command: ['pigz', '-d', '-c', image], stdoutFile: target });
   return {
     name: `pigz -${level} -p2`,
     ...missingProgram('pigz', 'pigz'),
-    saveToNewFile: save,
-    saveInPlace: save,
-    loadToNewFile: load,
-    loadInPlace: load,
+    saveToNewFile: (source, image) => ({ command: ['pigz', `-${level}`, '-p2', '-c', source], stdoutFile: image }),
+    loadToNewFile: (image, target) => ({ command: ['pigz', '-d', '-c', image], stdoutFile: target }),
   };
 }
 

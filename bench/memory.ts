@@ -1,4 +1,4 @@
-import { closeSync, constants, ftruncateSync, openSync, readSync, writeSync } from 'node:fs';
+import { closeSync, constants, fsyncSync, ftruncateSync, openSync, readSync, writeSync } from 'node:fs';
 import { bootGuest, type Guest } from '../test/guest/guest.js';
 
 const PIECE_BYTES = 2 ** 20;
@@ -104,12 +104,12 @@ function* pieces(path: string, offset = 0, sizeBytes = Number.POSITIVE_INFINITY)
 }
 
 /** Writes a pattern over a whole file, so that its pages exist and that a load that skips zeros is found out. */
-export function touch(path: string, sizeBytes: number): void {
-  touchWith(path, sizeBytes, 0xa5);
+export function touch(path: string, sizeBytes: number, synced = false): void {
+  touchWith(path, sizeBytes, 0xa5, synced);
 }
 
 /** Writes one byte over a whole file. */
-export function touchWith(path: string, sizeBytes: number, byte: number): void {
+export function touchWith(path: string, sizeBytes: number, byte: number, synced = false): void {
   const pattern = Buffer.alloc(PIECE_BYTES, byte);
   // Not truncated first: pages that are there already are written over.
   const file = openSync(path, constants.O_WRONLY | constants.O_CREAT, 0o600);
@@ -118,6 +118,7 @@ export function touchWith(path: string, sizeBytes: number, byte: number): void {
     for (let offset = 0; offset < sizeBytes; offset += PIECE_BYTES) {
       writeSync(file, pattern, 0, Math.min(PIECE_BYTES, sizeBytes - offset));
     }
+    if (synced) fsyncSync(file);
   } finally {
     closeSync(file);
   }

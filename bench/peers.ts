@@ -26,16 +26,16 @@ const NEEDED_SPACE_FACTOR = 5;
 // The programs that fill the guest have to fit into it twice.
 const SMALLEST_GUEST_MIB = 512;
 const ZLIB_LEVELS = [1, 6, 9];
-const ZLIB_SLICE_BYTES = 2 ** 28;
+const ZLIB_SLICE_BYTES = 2 ** 27;
 const ZLIB_ROUNDS = 2;
-const DISK_ROUNDS = 3;
+const DISK_ROUNDS = 2;
 const QEMU_IMG = 'qemu-img qcow2 zstd -W';
 const LEVEL_1 = 'vmsnap zstd 1';
 
 const { values } = parseArgs({
   options: {
     file: { type: 'string' },
-    rounds: { type: 'string', default: '4' },
+    rounds: { type: 'string', default: '3' },
     'size-mib': { type: 'string', default: '2048' },
     dir: { type: 'string', default: DEFAULT_PARENT },
     'disk-dir': { type: 'string', default: fileURLToPath(new URL('../', import.meta.url)) },

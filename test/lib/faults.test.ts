@@ -11,7 +11,7 @@
 import { execFileSync } from 'node:child_process';
 import { copyFileSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import test, { type ExecutionContext } from 'ava';
+import type { ExecutionContext } from 'ava';
 import { load, save, verify } from '../../lib/index.js';
 import { type CliResult, runCli } from '../cli/support/runCli.js';
 import { needing } from '../support/needing.js';
@@ -211,7 +211,10 @@ for (const operation of OPERATIONS) {
       const result = await run(operation, folder, words);
       codes.set(result.exitCode ?? -1, (codes.get(result.exitCode ?? -1) ?? 0) + 1);
       const fault = await faultOf(operation, folder, result);
-      if (fault !== undefined) faults.push(`${inject}: ${fault}`);
+      if (fault !== undefined) {
+        faults.push(`${inject}: ${fault}`);
+        if (ALL) process.stderr.write(`${operation.name}: ${inject}: ${fault}\n`);
+      }
       operation.reset(folder);
       t.pass();
     }
@@ -255,6 +258,5 @@ for (const operation of OPERATIONS) {
       if (!interrupts) t.is(result.exitCode, 0, what);
     }
     operation.reset(folder);
-    t.is(test.meta.file.length > 0, true);
   });
 }

@@ -17,6 +17,7 @@ const DOCUMENTS = [
   'docs/backup.md',
   'docs/dsa.md',
   'docs/formats.md',
+  'docs/reliability.md',
   'docs/retention.md',
   'docs/scripting.md',
   'docs/troubleshooting.md',
@@ -34,6 +35,7 @@ const FOREIGN_OPTIONS = [
   '--sparse',
   '--long',
   '--core',
+  '--timeout',
 ];
 const readDocument = (name: string): string => readFileSync(join(ROOT, name), 'utf8');
 

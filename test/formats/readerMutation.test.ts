@@ -18,7 +18,7 @@ import { readSome, withMemoryFile } from './support/foreignFiles.js';
 import { codeOf } from './support/judge.js';
 import { allVictims } from './support/victims.js';
 
-const MUTATIONS = Number(process.env.VMSNAP_MUTATIONS ?? 40);
+const MUTATIONS = Number(process.env.VMSNAP_MUTATIONS ?? 25);
 const SEED = Number(process.env.VMSNAP_MUTATION_SEED ?? 1);
 const ONE_SECONDS_MAX = 30;
 const RSS_MAX_BYTES = 1200 * 2 ** 20;

@@ -20,7 +20,7 @@ import { missingStrace } from './support/strace.js';
 import { diskWorkspace, type Workspace } from './support/workspace.js';
 
 const ALL = process.env.VMSNAP_FAULTS === 'all';
-const CALLS_SAMPLED = 5;
+const CALLS_SAMPLED = 3;
 const COMMAND_SECONDS_MAX = 60;
 const MEMORY = Buffer.concat([
   mixedMemory(400 * KIB),
@@ -231,6 +231,14 @@ function missingCompiler(): string | undefined {
   }
 }
 
+/** Every how many calls, and whether they are interrupted instead of short. */
+const SHORTAGES: readonly (readonly [string, boolean])[] = [
+  ['1', false],
+  ['2', true],
+  ['3', false],
+  ['7', false],
+  ['3', true],
+];
 const SOURCE = fileURLToPath(new URL('../../../test/lib/support/shortCounts.c', import.meta.url));
 
 for (const operation of OPERATIONS) {
@@ -239,13 +247,7 @@ for (const operation of OPERATIONS) {
     const folder = await setting(t);
     const library = folder.path('short.so');
     execFileSync('gcc', ['-shared', '-fPIC', '-O1', '-o', library, SOURCE, '-ldl']);
-    for (const [every, interrupts] of [
-      ['1', false],
-      ['2', false],
-      ['3', true],
-      ['7', false],
-      ['2', true],
-    ] as const) {
+    for (const [every, interrupts] of ALL ? SHORTAGES : SHORTAGES.slice(0, 3)) {
       operation.reset(folder);
       const env = { LD_PRELOAD: library, VMSNAP_SHORT_FOLDER: `${folder.folder}/`, VMSNAP_SHORT_EVERY: every };
       const result = await run(operation, folder, [], interrupts ? { ...env, VMSNAP_SHORT_EINTR: '1' } : env);

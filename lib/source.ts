@@ -169,9 +169,14 @@ class SourceOpener {
     } catch (error) {
       throw wrapSystemError(error, 'open the source', path);
     }
-    const file = { fd, path, stats: fstatSync(fd) };
-    this.#files.push(file);
-    return file;
+    try {
+      const file = { fd, path, stats: fstatSync(fd) };
+      this.#files.push(file);
+      return file;
+    } catch (error) {
+      closeSync(fd);
+      throw wrapSystemError(error, 'look at', path);
+    }
   }
 
   #extents(main: OpenFile | undefined): OpenedSource {

@@ -173,8 +173,10 @@ function createLocked(temporaryPath: string, path: string): number {
     const locked = native.tryLock(fd);
     // Between creation and lock a sweeper may have taken it for a leftover: then the name is gone, and we begin again.
     if (locked === 0 && isStill(temporaryPath, fd)) return fd;
+    const cannotLock = locked !== 0 && !isBusy(locked);
+    if (cannotLock && isStill(temporaryPath, fd)) unlinkSync(temporaryPath);
     closeSync(fd);
-    if (locked !== 0 && !isBusy(locked)) throw errnoError(locked, 'lock', temporaryPath);
+    if (cannotLock) throw errnoError(locked, 'lock', temporaryPath);
   }
 }
 

@@ -7,7 +7,7 @@
  */
 import { fstatSync, type Stats } from 'node:fs';
 import { native } from '../../native/binding.js';
-import { VmsnapError } from '../../native/errors.js';
+import { VmsnapError, withSystemErrors } from '../../native/errors.js';
 import type { Warning } from '../types.js';
 import { findWriters } from './writers.js';
 
@@ -30,7 +30,7 @@ export class SourceGuard {
   /** `frozen`: the caller vouches for the source; only size and mtime are compared. */
   constructor(files: readonly GuardedFile[], frozen: boolean, onWarning: (warning: Warning) => void) {
     this.#files = files.filter((file, i) => files.findIndex((other) => other.fd === file.fd) === i);
-    this.#before = this.#files.map((file) => fstatSync(file.fd));
+    this.#before = this.#files.map(statsOf);
     this.#onWarning = onWarning;
     if (frozen) return;
     for (const [i, file] of this.#files.entries()) this.#lease(file, this.#before[i]!);
@@ -90,7 +90,7 @@ export class SourceGuard {
    */
   finish(): boolean {
     this.#poll();
-    for (const [i, file] of this.#files.entries()) requireUnchanged(file, this.#before[i]!, fstatSync(file.fd));
+    for (const [i, file] of this.#files.entries()) requireUnchanged(file, this.#before[i]!, statsOf(file));
     this.close();
     return this.#mayHaveChanged;
   }
@@ -115,4 +115,8 @@ function requireUnchanged(file: GuardedFile, before: Stats, after: Stats): void 
       hint: 'nothing was saved; pause the machine and save again',
     },
   );
+}
+
+function statsOf({ fd, path }: GuardedFile): Stats {
+  return withSystemErrors('look at', path, () => fstatSync(fd));
 }

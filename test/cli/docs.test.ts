@@ -19,6 +19,7 @@ const DOCUMENTS = [
   'docs/formats.md',
   'docs/qemu.md',
   'docs/qemu-resume.md',
+  'docs/reliability.md',
   'docs/retention.md',
   'docs/scripting.md',
   'docs/troubleshooting.md',
@@ -36,6 +37,7 @@ const FOREIGN_OPTIONS = [
   '--sparse',
   '--long',
   '--core',
+  '--timeout',
 ];
 const readDocument = (name: string): string => readFileSync(join(ROOT, name), 'utf8');
 

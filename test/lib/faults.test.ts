@@ -11,7 +11,7 @@
 import { execFileSync } from 'node:child_process';
 import { copyFileSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import test, { type ExecutionContext } from 'ava';
+import type { ExecutionContext } from 'ava';
 import { load, save, verify } from '../../lib/index.js';
 import { type CliResult, runCli } from '../cli/support/runCli.js';
 import { needing } from '../support/needing.js';
@@ -20,7 +20,7 @@ import { missingStrace } from './support/strace.js';
 import { diskWorkspace, type Workspace } from './support/workspace.js';
 
 const ALL = process.env.VMSNAP_FAULTS === 'all';
-const CALLS_SAMPLED = 5;
+const CALLS_SAMPLED = 3;
 const COMMAND_SECONDS_MAX = 60;
 const MEMORY = Buffer.concat([
   mixedMemory(400 * KIB),
@@ -29,13 +29,10 @@ const MEMORY = Buffer.concat([
   Buffer.alloc(748 * KIB),
 ]);
 const OLD_MEMORY = mixedMemory(MIB, 5);
-/** Errors that a call cannot answer are left out: a sync has no EAGAIN. */
 const ERRORS = ['EIO', 'ENOSPC', 'EINTR', 'EAGAIN'] as const;
 /** What the commands do to their files. Closing is left out: strace then leaves the file open, which no system does. */
-const DATA_CALLS = [
-  'openat', 'read', 'pread64', 'readv', 'preadv', 'write', 'pwrite64', 'writev', 'pwritev', 'fsync', 'fdatasync', 'ftruncate',
-  'fallocate', 'lseek', 'renameat2', 'rename', 'unlink', 'flock', 'statx', 'newfstatat', 'fstat', 'mmap', 'getdents64',
-]; // biome-ignore format: one list
+const DATA_CALLS =
+  'openat,read,pread64,readv,preadv,write,pwrite64,writev,pwritev,fsync,fdatasync,ftruncate,fallocate,lseek,renameat2,rename,unlink,flock,statx,newfstatat,fstat,mmap,getdents64';
 /** FAILED is for what nobody foresaw: no system call may lead to it. */
 const EXIT_CODES = [10, 11, 13, 14, 17, 19, 20, 21];
 
@@ -157,7 +154,7 @@ const pathWords = (operation: Operation, folder: Workspace) =>
 async function countCalls(t: ExecutionContext, operation: Operation, folder: Workspace): Promise<Map<string, number>> {
   const trace = folder.path('trace');
   operation.reset(folder);
-  const words = ['strace', '-f', '-o', trace, ...pathWords(operation, folder), '-e', `trace=${DATA_CALLS.join(',')}`];
+  const words = ['strace', '-f', '-o', trace, ...pathWords(operation, folder), '-e', `trace=${DATA_CALLS}`];
   const result = await run(operation, folder, words);
   t.is(result.exitCode, 0, result.stderr);
   const counts = new Map<string, number>();
@@ -211,7 +208,10 @@ for (const operation of OPERATIONS) {
       const result = await run(operation, folder, words);
       codes.set(result.exitCode ?? -1, (codes.get(result.exitCode ?? -1) ?? 0) + 1);
       const fault = await faultOf(operation, folder, result);
-      if (fault !== undefined) faults.push(`${inject}: ${fault}`);
+      if (fault !== undefined) {
+        faults.push(`${inject}: ${fault}`);
+        if (ALL) process.stderr.write(`${operation.name}: ${inject}: ${fault}\n`);
+      }
       operation.reset(folder);
       t.pass();
     }
@@ -231,6 +231,14 @@ function missingCompiler(): string | undefined {
   }
 }
 
+/** Every how many calls, and whether they are interrupted instead of short. */
+const SHORTAGES: readonly (readonly [string, boolean])[] = [
+  ['1', false],
+  ['2', true],
+  ['3', false],
+  ['7', false],
+  ['3', true],
+];
 const SOURCE = fileURLToPath(new URL('../../../test/lib/support/shortCounts.c', import.meta.url));
 
 for (const operation of OPERATIONS) {
@@ -239,13 +247,7 @@ for (const operation of OPERATIONS) {
     const folder = await setting(t);
     const library = folder.path('short.so');
     execFileSync('gcc', ['-shared', '-fPIC', '-O1', '-o', library, SOURCE, '-ldl']);
-    for (const [every, interrupts] of [
-      ['1', false],
-      ['2', false],
-      ['3', true],
-      ['7', false],
-      ['2', true],
-    ] as const) {
+    for (const [every, interrupts] of ALL ? SHORTAGES : SHORTAGES.slice(0, 3)) {
       operation.reset(folder);
       const env = { LD_PRELOAD: library, VMSNAP_SHORT_FOLDER: `${folder.folder}/`, VMSNAP_SHORT_EVERY: every };
       const result = await run(operation, folder, [], interrupts ? { ...env, VMSNAP_SHORT_EINTR: '1' } : env);
@@ -255,6 +257,5 @@ for (const operation of OPERATIONS) {
       if (!interrupts) t.is(result.exitCode, 0, what);
     }
     operation.reset(folder);
-    t.is(test.meta.file.length > 0, true);
   });
 }

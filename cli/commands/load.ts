@@ -10,6 +10,7 @@ import {
   JSON_OPTION,
   QUIET_OPTION,
   THREADS_OPTION,
+  tellResult,
   warningsJson,
   workOptions,
 } from './commonOptions.js';
@@ -51,14 +52,16 @@ export const loadCommand: CommandSpec = {
 };
 
 async function runLoad(context: CommandContext): Promise<number> {
-  const { args, answer } = context;
-  const [image, target] = args.requirePositionals(['IMAGE', 'TARGET']);
+  const [image, target] = context.args.requirePositionals(['IMAGE', 'TARGET']);
   const options = loadOptions(context);
   const { load } = await import('../../lib/index.js');
   const result = await load(image!, target!, options);
-  context.talk.clearProgress();
-  if (args.flag('json')) await answer.json(loadJson(result));
-  else if (!args.flag('quiet') && target !== '-') await answer.lines(loadSummary(result));
+  await tellResult(
+    context,
+    target!,
+    () => loadJson(result),
+    () => loadSummary(result),
+  );
   return exitCodeFor(result.warnings);
 }
 

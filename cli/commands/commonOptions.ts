@@ -1,5 +1,6 @@
 /** Options that several commands share, and how they reach the library. */
 import type { CommonOptions, SourceOptions, Warning } from '../../lib/index.js';
+import { FORMATS } from '../../lib/optionWords.js';
 import type { CommandContext, OptionSpec } from '../command.js';
 import { progressLine } from '../output/progressLine.js';
 
@@ -16,20 +17,6 @@ export const BASE_DIR_OPTION: OptionSpec = {
   kind: 'list',
   text: 'FOLDER; look for bases here too, repeatable',
 };
-
-const FORMATS = [
-  'auto',
-  'raw',
-  'qemu-stream',
-  'qemu-mapped-ram',
-  'libvirt-save',
-  'elf-core',
-  'kdump',
-  'lime',
-  'avml',
-  'firecracker',
-  'cloud-hypervisor',
-];
 
 export const FORMAT_OPTION: OptionSpec = {
   name: 'format',
@@ -85,6 +72,18 @@ const EXIT_WARNINGS = 3;
 
 export function exitCodeFor(warnings: readonly Warning[]): number {
   return warnings.length > 0 ? EXIT_WARNINGS : EXIT_OK;
+}
+
+/** Says what a command that writes one thing has done; text only where that does not go to standard output itself. */
+export async function tellResult(
+  { args, answer, talk }: CommandContext,
+  target: string,
+  json: () => object,
+  lines: () => string[],
+): Promise<void> {
+  talk.clearProgress();
+  if (args.flag('json')) await answer.json(json());
+  else if (!args.flag('quiet') && target !== '-') await answer.lines(lines());
 }
 
 /** Of several results: the first failure, else a warning if there is one. */

@@ -8,6 +8,7 @@ import type {
   LayoutName,
   RegionOption,
 } from '../../lib/index.js';
+import { CODECS, LAYOUTS } from '../../lib/optionWords.js';
 import type { CommandContext, CommandSpec } from '../command.js';
 import { parseRegion } from '../options/regionOption.js';
 import { formatBytes, formatDuration, formatShare } from '../output/units.js';
@@ -21,9 +22,7 @@ import {
   workOptions,
 } from './commonOptions.js';
 
-const CODECS = ['zstd', 'zlib', 'none'];
 const DETECTORS = ['auto', 'avx2', 'neon', 'scalar'];
-const LAYOUTS = ['flat', 'pc-q35', 'pc-i440fx', 'firecracker-x86'];
 const LEVEL_MIN = -100;
 const LEVEL_MAX = 22;
 const EXIT_OK = 0;

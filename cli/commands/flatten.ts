@@ -1,5 +1,6 @@
 /** `vmsnap flatten`: a differential image and its bases into one image that needs no other. */
 import type { CodecName, FlattenOptions, SaveResult } from '../../lib/index.js';
+import { CODECS } from '../../lib/optionWords.js';
 import type { CommandContext, CommandSpec } from '../command.js';
 import { formatBytes, formatDuration, formatRatio, formatShare } from '../output/units.js';
 import { UsageError } from '../usageError.js';
@@ -9,10 +10,11 @@ import {
   JSON_OPTION,
   QUIET_OPTION,
   THREADS_OPTION,
+  tellResult,
   warningsJson,
   workOptions,
 } from './commonOptions.js';
-import { CODECS, LEVEL_MAX, LEVEL_MIN } from './save.js';
+import { LEVEL_MAX, LEVEL_MIN } from './save.js';
 
 export const flattenCommand: CommandSpec = {
   name: 'flatten',
@@ -41,7 +43,7 @@ export const flattenCommand: CommandSpec = {
 };
 
 async function runFlatten(context: CommandContext): Promise<number> {
-  const { args, answer } = context;
+  const { args } = context;
   const [image, out] = args.requirePositionals(['IMAGE', 'OUT']);
   if (image === '-') throw new UsageError('flatten needs an image that is a file', 'save the stream to a file first');
   const options: FlattenOptions = {
@@ -53,9 +55,12 @@ async function runFlatten(context: CommandContext): Promise<number> {
   };
   const { flatten } = await import('../../lib/flatten.js');
   const result = await flatten(image!, out!, options);
-  context.talk.clearProgress();
-  if (args.flag('json')) await answer.json(flattenJson(image!, result));
-  else if (!args.flag('quiet') && out !== '-') await answer.lines(flattenSummary(result));
+  await tellResult(
+    context,
+    out!,
+    () => flattenJson(image!, result),
+    () => flattenSummary(result),
+  );
   return exitCodeFor(result.warnings);
 }
 

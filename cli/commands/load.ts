@@ -12,6 +12,7 @@ import {
   JSON_OPTION,
   QUIET_OPTION,
   THREADS_OPTION,
+  tellResult,
   warningsJson,
   workOptions,
 } from './commonOptions.js';
@@ -58,7 +59,7 @@ export const loadCommand: CommandSpec = {
 };
 
 async function runLoad(context: CommandContext): Promise<number> {
-  const { args, answer } = context;
+  const { args } = context;
   const folder = args.value('machine');
   if (folder !== undefined) return runLoadMachine(context, folder);
   const [image, target] = args.requirePositionals(['IMAGE', 'TARGET']);
@@ -69,9 +70,12 @@ async function runLoad(context: CommandContext): Promise<number> {
   warmUp(image, options.threads);
   const { load } = await import('../../lib/load.js');
   const result = await load(image!, target!, options);
-  context.talk.clearProgress();
-  if (args.flag('json')) await answer.json(loadJson(result));
-  else if (!args.flag('quiet') && target !== '-') await answer.lines(loadSummary(result));
+  await tellResult(
+    context,
+    target!,
+    () => loadJson(result),
+    () => loadSummary(result),
+  );
   return exitCodeFor(result.warnings);
 }
 

@@ -12,6 +12,7 @@ import type {
   SaveOptions,
   SaveResult,
 } from '../../lib/index.js';
+import { CODECS, DETECTORS, LAYOUTS } from '../../lib/optionWords.js';
 import type { CommandContext, CommandSpec } from '../command.js';
 import { parseKeyValues } from '../options/keyValueOption.js';
 import { parseRegion } from '../options/regionOption.js';
@@ -26,13 +27,11 @@ import {
   QUIET_OPTION,
   snapshotOptions,
   THREADS_OPTION,
+  tellResult,
   warningsJson,
   workOptions,
 } from './commonOptions.js';
 
-export const CODECS = ['zstd', 'zlib', 'none'];
-const DETECTORS = ['auto', 'dsa', 'dsa-emulated', 'avx2', 'neon', 'scalar'];
-const LAYOUTS = ['flat', 'pc-q35', 'pc-i440fx', 'firecracker-x86'];
 export const LEVEL_MIN = -100;
 export const LEVEL_MAX = 22;
 const AFTER = ['resume', 'pause', 'quit'];
@@ -100,7 +99,7 @@ export const saveCommand: CommandSpec = {
 };
 
 async function runSave(context: CommandContext): Promise<number> {
-  const { args, answer } = context;
+  const { args } = context;
   const regions = args.list('region').map(parseRegion);
   const { source, image } = files(context, regions);
   const { parseDuration } = await import('../../lib/duration.js');
@@ -110,9 +109,12 @@ async function runSave(context: CommandContext): Promise<number> {
   warmUp(source, options.threads);
   const { save } = await import('../../lib/save.js');
   const result = await save(source, image, options);
-  context.talk.clearProgress();
-  if (args.flag('json')) await answer.json(saveJson(result));
-  else if (!args.flag('quiet') && image !== '-') await answer.lines(saveSummary(result));
+  await tellResult(
+    context,
+    image,
+    () => saveJson(result),
+    () => saveSummary(result),
+  );
   if (!args.flag('quiet') && result.run.dsaPresent === true) {
     context.talk.note(`detector ${result.run.detector}: ${result.run.detectorReason}`);
   }

@@ -13,6 +13,11 @@
 
 namespace vmsnap::addon {
 
+/// Whether a number out of an array is an integer in [low, high]; high at most 2^53.
+inline bool is_whole(double value, double low, double high) {
+  return value >= low && value <= high && static_cast<double>(static_cast<int64_t>(value)) == value;
+}
+
 class Arguments {
  public:
   explicit Arguments(const Napi::CallbackInfo& info) : info_(info) {}

@@ -12,6 +12,7 @@
 #include "dsa_options.h"
 #include "dsa_registry.h"
 #include "fields.h"
+#include "probe_step.h"
 #include "register.h"
 
 namespace vmsnap::addon {
@@ -100,15 +101,6 @@ Napi::Object counters_object(Napi::Env env, const dsa::QueueCounters& counters) 
       .number("errors", counters.errors)
       .number("lost", counters.lost)
       .number("timesSick", counters.times_sick)
-      .object();
-}
-
-Napi::Object step_object(Napi::Env env, const dsa::ProbeStep& step) {
-  return Fields(env)
-      .text("what", step.what)
-      .integer("error", -step.error)
-      .integer("status", step.status)
-      .text("statusText", step.status == 0 ? "" : dsa::describe(step.status))
       .object();
 }
 

@@ -16,6 +16,7 @@
 #include "../dsa/status.h"
 #include "arguments.h"
 #include "fields.h"
+#include "probe_step.h"
 #include "register.h"
 
 namespace vmsnap::addon {
@@ -101,15 +102,6 @@ Napi::Object discovery_object(Napi::Env env, const Discovery& discovery) {
   return Fields(env)
       .integer("error", -discovery.error)
       .list("devices", discovery.devices, [env](const dsa::DeviceInfo& device) { return device_object(env, device); })
-      .object();
-}
-
-Napi::Object step_object(Napi::Env env, const dsa::ProbeStep& step) {
-  return Fields(env)
-      .text("what", step.what)
-      .integer("error", -step.error)
-      .integer("status", step.status)
-      .text("statusText", step.status == 0 ? "" : dsa::describe(step.status))
       .object();
 }
 

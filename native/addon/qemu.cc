@@ -201,12 +201,12 @@ Napi::Value plan_reader(const Napi::CallbackInfo& info) {
   const std::span<const double> numbers = arguments.doubles(1, "regions");
   const auto segment_bytes = static_cast<uint64_t>(arguments.integer(
       2, "segmentSize", static_cast<int64_t>(kMinSegmentBytes), static_cast<int64_t>(kMaxSegmentBytes)));
+  constexpr auto kMost = static_cast<double>(kMaxPosition);
   std::vector<qemu::BlockPart> parts;
   for (size_t i = 0; i + kDoublesPerPart <= numbers.size(); i += kDoublesPerPart) {
-    const bool in_range = numbers[i] >= 0 && numbers[i] <= UINT32_MAX && numbers[i + 1] >= 0 &&
-                          numbers[i + 1] < static_cast<double>(kMaxPosition) && numbers[i + 2] >= 0 &&
-                          numbers[i + 2] < static_cast<double>(kMaxPosition);
-    if (!in_range) arguments.range_error("regions must be triples of whole numbers");
+    const bool is_part =
+        is_whole(numbers[i], 0, UINT32_MAX) && is_whole(numbers[i + 1], 0, kMost) && is_whole(numbers[i + 2], 0, kMost);
+    if (!is_part) arguments.range_error("regions must be triples of whole numbers");
     if (!arguments.ok()) return info.Env().Undefined();
     parts.push_back({.block = static_cast<uint32_t>(numbers[i]),
                      .offset = static_cast<uint64_t>(numbers[i + 1]),

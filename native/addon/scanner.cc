@@ -38,10 +38,6 @@ constexpr int64_t kMaxSlots = 64;
 
 constexpr size_t kDoublesPerExtent = 3;
 
-bool is_whole(double value, double low, double high) {
-  return value >= low && value <= high && static_cast<double>(static_cast<int64_t>(value)) == value;
-}
-
 void write_report(const ScanReport& report, std::span<double> to) {
   to[kReportDataPages] = static_cast<double>(report.data_pages);
   to[kReportUniformPages] = static_cast<double>(report.uniform_pages);

@@ -8,6 +8,7 @@
 #include "../dsa/ahead_checks.h"
 #include "support/check.h"
 #include "support/memory_image.h"
+#include "support/open_emulated.h"
 #include "support/temp_file.h"
 
 namespace vmsnap::test {
@@ -15,26 +16,6 @@ namespace vmsnap::test {
 namespace {
 
 using dsa::AheadChecks;
-using dsa::OpenDevice;
-
-std::shared_ptr<OpenDevice> emulated_device(bool keep_mapped = false) {
-  std::string error;
-  std::unique_ptr<dsa::Emulator> emulator = dsa::Emulator::create({}, error);
-  if (emulator == nullptr) {
-    skip(error);
-    return nullptr;
-  }
-  dsa::OffloadOptions options;
-  options.sysfs_root = emulator->sysfs_root();
-  options.device_root = emulator->device_root();
-  options.calls = emulator.get();
-  dsa::Offload::Opened opened = dsa::Offload::open(options);
-  if (opened.offload == nullptr) {
-    report_failure(__FILE__, __LINE__, "no queue of the emulated device can be used: " + opened.reason);
-    return nullptr;
-  }
-  return std::make_shared<OpenDevice>(std::move(emulator), std::move(opened.offload), keep_mapped);
-}
 
 bool is_zero(std::span<const uint8_t> bytes) {
   return std::all_of(bytes.begin(), bytes.end(), [](uint8_t byte) { return byte == 0; });
@@ -58,7 +39,7 @@ size_t wrong_answers(std::span<const PageAnswer> answers, std::span<const uint8_
 }  // namespace
 
 TEST(dsa_ahead_checks_answer_every_page_of_a_dense_file_in_each_slot) {
-  const auto device = emulated_device();
+  const auto device = open_emulated();
   if (device == nullptr) return;
   for (const size_t page_bytes : {size_t{4096}, size_t{65536}, size_t{2} << 20}) {
     Random random(page_bytes);
@@ -86,7 +67,7 @@ TEST(dsa_ahead_checks_answer_every_page_of_a_dense_file_in_each_slot) {
 }
 
 TEST(dsa_ahead_checks_know_where_files_join) {
-  const auto device = emulated_device();
+  const auto device = open_emulated();
   if (device == nullptr) return;
   for (uint64_t round = 0; round < 30; ++round) {
     Random random(700 + round);
@@ -118,7 +99,7 @@ TEST(dsa_ahead_checks_know_where_files_join) {
 }
 
 TEST(dsa_ahead_checks_leave_out_what_is_not_there_or_gone) {
-  const auto device = emulated_device();
+  const auto device = open_emulated();
   if (device == nullptr) return;
   const UniqueFd file = temp_file("/dev/shm");
   CHECK_EQ(ftruncate(file.get(), 4 << 20), 0);
@@ -145,7 +126,7 @@ TEST(dsa_ahead_checks_leave_out_what_is_not_there_or_gone) {
 }
 
 TEST(dsa_ahead_checks_ask_a_distrusted_device_no_more) {
-  const auto device = emulated_device();
+  const auto device = open_emulated();
   if (device == nullptr) return;
   const UniqueFd file = temp_file("/dev/shm");
   write_at(file.get(), std::vector<uint8_t>(1 << 20), 0);
@@ -159,7 +140,7 @@ TEST(dsa_ahead_checks_ask_a_distrusted_device_no_more) {
 }
 
 TEST(dsa_open_device_keeps_a_mapping_until_the_file_changes_or_is_deleted) {
-  const auto device = emulated_device(true);
+  const auto device = open_emulated(true);
   if (device == nullptr) return;
   const TempFolder folder("/dev/shm");
   const std::string path = folder.path("memory");
@@ -191,7 +172,7 @@ TEST(dsa_open_device_keeps_a_mapping_until_the_file_changes_or_is_deleted) {
 }
 
 TEST(dsa_open_device_drops_what_was_not_used_for_long) {
-  const auto device = emulated_device();
+  const auto device = open_emulated();
   if (device == nullptr) return;
   const UniqueFd file = temp_file("/dev/shm");
   write_at(file.get(), std::vector<uint8_t>(4096), 0);
@@ -207,7 +188,7 @@ TEST(dsa_open_device_drops_what_was_not_used_for_long) {
 }
 
 TEST(dsa_ahead_checks_of_several_threads_on_one_device) {
-  const auto device = emulated_device();
+  const auto device = open_emulated();
   if (device == nullptr) return;
   Random random(8);
   const std::vector<uint8_t> memory = memory_image(random, 8 << 20, 4096);

@@ -7,6 +7,7 @@
 
 #include "../dsa/ahead_checks.h"
 #include "support/check.h"
+#include "support/open_emulated.h"
 #include "support/temp_file.h"
 
 namespace vmsnap::test {
@@ -16,23 +17,6 @@ namespace {
 constexpr size_t kPageBytes = 4096;
 constexpr size_t kSegmentBytes = size_t{4} << 20;
 constexpr size_t kPages = kSegmentBytes / kPageBytes;
-
-std::shared_ptr<dsa::OpenDevice> keeping_device() {
-  std::string error;
-  std::unique_ptr<dsa::Emulator> emulator = dsa::Emulator::create({}, error);
-  if (emulator == nullptr) {
-    skip(error);
-    return nullptr;
-  }
-  dsa::OffloadOptions options;
-  options.sysfs_root = emulator->sysfs_root();
-  options.device_root = emulator->device_root();
-  options.calls = emulator.get();
-  dsa::Offload::Opened opened = dsa::Offload::open(options);
-  CHECK(opened.offload != nullptr);
-  if (opened.offload == nullptr) return nullptr;
-  return std::make_shared<dsa::OpenDevice>(std::move(emulator), std::move(opened.offload), true);
-}
 
 std::vector<PageAnswer> check_segment(const std::shared_ptr<dsa::OpenDevice>& device, int fd) {
   dsa::AheadChecks checks(device, kPageBytes, 1);
@@ -44,7 +28,7 @@ std::vector<PageAnswer> check_segment(const std::shared_ptr<dsa::OpenDevice>& de
 }  // namespace
 
 TEST(dsa_kept_mapping_finds_pages_that_were_taken_away_and_written_again) {
-  const auto device = keeping_device();
+  const auto device = open_emulated(true);
   if (device == nullptr) return;
   const UniqueFd file = temp_file("/dev/shm");
   write_at(file.get(), std::vector<uint8_t>(kSegmentBytes), 0);

@@ -5,6 +5,8 @@ import { FrameRuns } from '../../formats/kdump/frameRuns.js';
 import { extract, inspect, save } from '../../lib/index.js';
 import { failsWith, sameBytes } from '../lib/support/expect.js';
 import { mixedMemory, PAGE } from '../lib/support/memory.js';
+import { hasPythonModule, libkdumpfile } from '../lib/support/memoryReaders.js';
+import { onProbe } from '../lib/support/privileged.js';
 import { type Workspace, workspace } from '../lib/support/workspace.js';
 import { FLAT_END, flatRecords, type KdumpOptions, makeFlattened, makeKdump } from './support/dumps.js';
 import { readMemory, saveAndLoad, withMemoryFile } from './support/foreignFiles.js';
@@ -33,6 +35,16 @@ const SHAPES: readonly KdumpOptions[] = [
 for (const shape of SHAPES) {
   test(`comes back byte for byte: ${JSON.stringify(shape)}`, async (t) => {
     sameBytes(t, await saveAndLoad(t, workspace(t), whole(shape)), MEMORY);
+  });
+}
+
+// No program of Debian writes snappy and zstd: that the files made here are what the format says, another reader of it must find.
+for (const codec of ['zlib', 'zstd', 'snappy', 'none'] as const) {
+  onProbe(() => hasPythonModule('kdumpfile'))(`libkdumpfile reads what is made here in ${codec}`, (t) => {
+    const path = workspace(t).path('dump');
+    writeFileSync(path, makeKdump(pagesOf(MEMORY), { codec }));
+    const [at, length] = [7 * PAGE, 40 * PAGE];
+    sameBytes(t, libkdumpfile(path, at, length), MEMORY.subarray(at, at + length));
   });
 }
 

@@ -179,7 +179,7 @@ function domainXml(folder: string, tools: GuestTools, memoryMiB: number): string
     <type arch='x86_64' machine='q35'>hvm</type>
     <kernel>${tools.kernel}</kernel>
     <initrd>${join(folder, 'initramfs')}</initrd>
-    <cmdline>console=ttyS0 panic=-1 loglevel=4 random.trust_cpu=on</cmdline>
+    <cmdline>console=ttyS0 panic=-1 loglevel=4 random.trust_cpu=on no_timer_check</cmdline>
   </os>
   <cpu mode='maximum'/>
   <devices>

@@ -16,7 +16,6 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import test, { type ExecutionContext } from 'ava';
-import { openQemuStream } from '../../formats/qemu/openStream.js';
 import {
   type ErrorCode,
   type LoadMachineResult,
@@ -35,6 +34,7 @@ import {
   MACHINE_TYPE,
   MEMORY_BYTES,
 } from '../support/machineImage.js';
+import { openQemuStream } from '../support/qemuStream.js';
 import { failsWith, sameBytes } from './support/expect.js';
 import { workspace } from './support/workspace.js';
 

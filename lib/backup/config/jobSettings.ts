@@ -7,27 +7,12 @@ import {
   SEGMENT_MAX_BYTES,
   SEGMENT_MIN_BYTES,
 } from '../../../formats/vmsnap/layout.js';
+import { CODECS, DETECTORS, FORMATS, LAYOUTS } from '../../optionWords.js';
 import type { CodecName, DetectorName, LayoutName, SourceOptions } from '../../types.js';
 import type { BackupHooks, BackupJob, BackupSource, HealthCheck } from './backupConfig.js';
 import type { ConfigTable } from './configTable.js';
 import { templateFault } from './nameTemplate.js';
 
-const CODECS: readonly CodecName[] = ['zstd', 'zlib', 'none'];
-const DETECTORS: readonly DetectorName[] = ['auto', 'dsa', 'dsa-emulated', 'avx2', 'neon', 'scalar'];
-const LAYOUTS: readonly LayoutName[] = ['flat', 'pc-q35', 'pc-i440fx', 'firecracker-x86'];
-const FORMATS = [
-  'auto',
-  'raw',
-  'qemu-stream',
-  'qemu-mapped-ram',
-  'libvirt-save',
-  'elf-core',
-  'kdump',
-  'lime',
-  'avml',
-  'firecracker',
-  'cloud-hypervisor',
-] as const satisfies readonly SourceOptions['format'][];
 const FULL_EVERY_MAX = 32;
 const COUNT_MAX = 100_000;
 const HOOK_SECONDS = 600;

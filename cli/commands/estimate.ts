@@ -120,11 +120,15 @@ function estimateLines(source: string | undefined, result: EstimateResult): stri
   return [
     `${source ?? 'the regions'}: ${formatBytes(memoryBytes)} of memory, an image of ${size}`,
     `time: about ${formatDuration(seconds)}, roughly; ${codec}, ${run.detector}, ${threads}`,
-    `pages: ${formatShare(pages.data, total)} data, ${formatShare(pages.uniform, total)} uniform, ` +
+    `pages: ${formatShare(pages.data, total)} data${againText(pages.reference, total)}, ${formatShare(pages.uniform, total)} uniform, ` +
       `${formatShare(pages.zero, total)} zero${absentText(pages.absent, total)}`,
     `looked at: ${seen} that is no hole, in ${formatDuration(run.durationSeconds)}`,
     ...(target === undefined ? [] : [targetLine(target)]),
   ];
+}
+
+function againText(reference: number, total: number): string {
+  return reference === 0 ? '' : `, ${formatShare(reference, total)} duplicates of it`;
 }
 
 function absentText(absent: number, total: number): string {
@@ -156,7 +160,13 @@ function estimateJson(result: EstimateResult): object {
     schemaVersion: 1,
     memoryBytes: result.memoryBytes,
     pageSize: result.pageSize,
-    pages: { zero: pages.zero, data: pages.data, uniform: pages.uniform, absent: pages.absent },
+    pages: {
+      zero: pages.zero,
+      data: pages.data,
+      uniform: pages.uniform,
+      reference: pages.reference,
+      absent: pages.absent,
+    },
     imageBytes: { low: imageBytes.low, likely: imageBytes.likely, high: imageBytes.high },
     confidence: result.confidence,
     seconds: result.seconds,

@@ -77,8 +77,7 @@ export const saveCommand: CommandSpec = {
     ['vmsnap save --base mon.vmsnap ram tue.vmsnap', 'what changed since'],
   ],
   notes: [
-    'SOURCE: raw memory (a file, compressed too, a block device, -) or a memory file',
-    'of another tool (docs/formats.md). Sizes take K, M, G, T (binary), or are 0x...',
+    'SOURCE: a memory file (docs/formats.md), device or -. Sizes take K, M, G, T.',
   ],
   lastIsOutput: true,
   run: runSave,

@@ -56,7 +56,7 @@ export const estimateCommand: CommandSpec = {
   notes: [
     'SOURCE: a raw memory file, a block device or a memory file of another tool; of a',
     'pipe or a compressed file there is none. Attachments do not count. The real size',
-    'lies between the two bounds in 95 of 100 cases; holes take nothing, duplicates count each time.',
+    'lies between the two bounds in 95 of 100 cases; duplicates count each time.',
     'Seconds are rough. Exit code 3: with --target, the image will likely not fit.',
   ],
   lastIsOutput: false,

@@ -142,6 +142,7 @@ export function buildReport(
           sum: tail?.end.regions[i]?.sum,
           dataPages: counts?.dataPages,
           uniformPages: counts?.uniformPages,
+          referencePages: counts?.referencePages,
           absentPages: counts?.absentPages,
           storedBytes: counts?.storedBytes,
         };
@@ -185,6 +186,7 @@ function featureNames(features: bigint, names: readonly string[]): string[] {
 interface Counts {
   dataPages: number;
   uniformPages: number;
+  referencePages: number;
   absentPages: number;
   storedBytes: number;
 }
@@ -201,6 +203,7 @@ function scanIndex(input: ImageInput, tail: ImageTail, problems: Problem[]): Ind
   const regions: Counts[] = geometry.regions.map(() => ({
     dataPages: 0,
     uniformPages: 0,
+    referencePages: 0,
     absentPages: 0,
     storedBytes: 0,
   }));
@@ -229,6 +232,7 @@ function scanIndex(input: ImageInput, tail: ImageTail, problems: Problem[]): Ind
 function addEntry(counts: Counts, entry: IndexEntry): void {
   counts.dataPages += entry.dataPages;
   counts.uniformPages += entry.uniformPages;
+  counts.referencePages += entry.referencePages;
   counts.absentPages += entry.absentPages;
   counts.storedBytes += entry.payloadBytes;
 }
@@ -248,6 +252,7 @@ class HeatBar {
       pages: this.#cellBytes / geometry.pageSize,
       dataPages: 0,
       uniformPages: 0,
+      referencePages: 0,
       absentPages: 0,
       storedBytes: 0,
     }));
@@ -269,6 +274,7 @@ class HeatBar {
       const cell = this.cells[i]!;
       cell.dataPages += entry.dataPages * share;
       cell.uniformPages += entry.uniformPages * share;
+      cell.referencePages += entry.referencePages * share;
       cell.absentPages += entry.absentPages * share;
       cell.storedBytes += entry.payloadBytes * share;
     }

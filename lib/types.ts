@@ -498,6 +498,7 @@ export interface HeatCell {
   readonly pages: number;
   readonly dataPages: number;
   readonly uniformPages: number;
+  readonly referencePages: number;
   readonly absentPages: number;
   /** Stored bytes of the records that lie in the cell. */
   readonly storedBytes: number;
@@ -604,6 +605,7 @@ export interface InspectRegion {
   readonly sum: string | undefined;
   readonly dataPages: number | undefined;
   readonly uniformPages: number | undefined;
+  readonly referencePages: number | undefined;
   readonly absentPages: number | undefined;
   readonly storedBytes: number | undefined;
 }

@@ -55,7 +55,7 @@ export const estimateCommand: CommandSpec = {
   notes: [
     'SOURCE: a raw memory file, a block device or a memory file of another tool; of a',
     'pipe or a compressed file there is none. Attachments do not count. The real size',
-    'lies between the two bounds in 95 of 100 cases; holes are known to take nothing.',
+    'lies between the two bounds in 95 of 100 cases; duplicates count each time.',
     'Seconds are rough. Exit code 3: with --target, the image will likely not fit.',
   ],
   lastIsOutput: false,
@@ -119,11 +119,15 @@ function estimateLines(source: string | undefined, result: EstimateResult): stri
   return [
     `${source ?? 'the regions'}: ${formatBytes(memoryBytes)} of memory, an image of ${size}`,
     `time: about ${formatDuration(seconds)}, roughly; ${codec}, ${run.detector}, ${threads}`,
-    `pages: ${formatShare(pages.data, total)} data, ${formatShare(pages.uniform, total)} uniform, ` +
+    `pages: ${formatShare(pages.data, total)} data${againText(pages.reference, total)}, ${formatShare(pages.uniform, total)} uniform, ` +
       `${formatShare(pages.zero, total)} zero${absentText(pages.absent, total)}`,
     `looked at: ${seen} that is no hole, in ${formatDuration(run.durationSeconds)}`,
     ...(target === undefined ? [] : [targetLine(target)]),
   ];
+}
+
+function againText(reference: number, total: number): string {
+  return reference === 0 ? '' : `, ${formatShare(reference, total)} duplicates of it`;
 }
 
 function absentText(absent: number, total: number): string {
@@ -155,7 +159,13 @@ function estimateJson(result: EstimateResult): object {
     schemaVersion: 1,
     memoryBytes: result.memoryBytes,
     pageSize: result.pageSize,
-    pages: { zero: pages.zero, data: pages.data, uniform: pages.uniform, absent: pages.absent },
+    pages: {
+      zero: pages.zero,
+      data: pages.data,
+      uniform: pages.uniform,
+      reference: pages.reference,
+      absent: pages.absent,
+    },
     imageBytes: { low: imageBytes.low, likely: imageBytes.likely, high: imageBytes.high },
     confidence: result.confidence,
     seconds: result.seconds,

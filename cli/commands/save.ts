@@ -205,12 +205,13 @@ function saveSummary(result: SaveResult): string[] {
   const rate = run.durationSeconds > 0 ? `, ${formatBytes(memoryBytes / run.durationSeconds)}/s` : '';
   const codecText = level === undefined ? codec : `${codec} level ${level}`;
   const same = base === undefined ? '' : `, ${formatShare(pages.sameAsBase, total)} same as ${base.path}`;
+  const again = pages.reference === 0 ? '' : `, ${formatShare(pages.reference, total)} duplicates of it`;
   const absent = pages.absent === 0 ? '' : `, ${formatShare(pages.absent, total)} absent`;
   const threads = run.threads === 1 ? '1 thread' : `${run.threads} threads`;
   const lines = [
     `${result.image}: ${formatBytes(memoryBytes)} of memory in ${formatBytes(imageBytes)} ` +
       `(${formatRatio(memoryBytes / imageBytes)} times smaller), ${formatDuration(run.durationSeconds)}${rate}`,
-    `pages: ${formatShare(pages.data, total)} data, ${formatShare(pages.uniform, total)} uniform, ` +
+    `pages: ${formatShare(pages.data, total)} data${again}, ${formatShare(pages.uniform, total)} uniform, ` +
       `${formatShare(pages.zero, total)} zero${absent}${same}; ${codecText}, ${run.detector}, ${threads}`,
   ];
   if (run.dsa !== undefined) lines.push(dsaSummary(run.dsa));

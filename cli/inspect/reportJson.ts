@@ -69,6 +69,7 @@ export function regionJson(region: InspectRegion): object {
     sum: region.sum ?? null,
     dataPages: region.dataPages ?? null,
     uniformPages: region.uniformPages ?? null,
+    referencePages: region.referencePages ?? null,
     absentPages: region.absentPages ?? null,
     storedBytes: region.storedBytes ?? null,
   };
@@ -106,6 +107,6 @@ function chainJson({ complete, problem, images }: ChainReport): object {
   };
 }
 
-function heatJson({ pages, dataPages, uniformPages, absentPages, storedBytes }: HeatCell): object {
-  return { pages, dataPages, uniformPages, absentPages, storedBytes };
+function heatJson({ pages, dataPages, uniformPages, referencePages, absentPages, storedBytes }: HeatCell): object {
+  return { pages, dataPages, uniformPages, referencePages, absentPages, storedBytes };
 }

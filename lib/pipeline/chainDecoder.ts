@@ -115,6 +115,7 @@ export class ChainDecoder {
   uniformPages = 0;
   /** Contents unknown: read as zero. */
   absentPages = 0;
+  /** Once each, whatever was looked up for references. */
   chunksDecoded = 0;
   bytesRead = 0;
   readonly #links: readonly Link[];
@@ -400,9 +401,7 @@ export class ChainDecoder {
       throw corrupt(path, prefix.offset, `segment ${prefix.subject}: the page of a reference is not at hand`);
     const pages = this.#storedPagesOf(link);
     into.set(pages.page({ segment, page: page + i }), i * this.#pageSize);
-    this.chunksDecoded += pages.chunksDecoded;
     this.bytesRead += pages.bytesRead;
-    pages.chunksDecoded = 0;
     pages.bytesRead = 0;
   }
 

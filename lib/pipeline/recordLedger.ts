@@ -39,6 +39,7 @@ const AT_TOTALS = 3;
 const TOTALS_KEYS: readonly (keyof SegmentTotals)[] = [
   'dataPages',
   'uniformPages',
+  'referencePages',
   'sameAsBasePages',
   'absentPages',
   'zeroPages',

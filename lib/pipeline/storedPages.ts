@@ -74,7 +74,6 @@ interface Head {
 
 export class StoredPages {
   /** Since it was last set to 0. */
-  chunksDecoded = 0;
   bytesRead = 0;
   readonly #link: Link;
   readonly #codec: ChunkCodec;
@@ -124,7 +123,6 @@ export class StoredPages {
     const stored = readImageRange(this.#link, offset, length, what, this.#stored);
     const fault = decodeChunk(this.#codec, stored, head.bytes.readUInt32LE(entryAt + 4), raw);
     if (fault !== undefined) throw corrupt(path, offset, `${what}: ${fault}`);
-    this.chunksDecoded++;
     this.bytesRead += length;
   }
 

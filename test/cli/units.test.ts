@@ -64,6 +64,7 @@ test('the heat bar tells holes from a little and a lot', (t) => {
     pages: 100,
     dataPages,
     uniformPages,
+    referencePages: 0,
     absentPages,
     storedBytes: 0,
   });

@@ -94,8 +94,8 @@ test('the digest depends on nothing but the regions', async (t) => {
 
 function requireResult(t: ExecutionContext, saved: SaveResult, { memory, regions }: WrittenMachine): void {
   const expected = countPages(memory, saved.pageSize);
-  const { zero, uniform, data } = saved.pages;
-  t.deepEqual({ zero, uniform, data }, expected);
+  const { zero, uniform, data, reference } = saved.pages;
+  t.deepEqual({ zero, uniform, data: data + reference }, expected);
   t.is(saved.memoryBytes, memory.length);
   t.deepEqual(
     saved.regions,
@@ -133,7 +133,7 @@ async function requireCounts(
   t.is(report.storage.rawChunks, saved.chunks.raw);
   for (const [i, region] of report.memory.regions.entries()) {
     const counted = countPages(written.regions[i]!.memory, saved.pageSize);
-    t.is(region.dataPages, counted.data);
+    t.is(region.dataPages! + region.referencePages!, counted.data);
     t.is(region.uniformPages, counted.uniform);
   }
   const heat = report.heat!.reduce(

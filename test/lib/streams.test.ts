@@ -293,7 +293,7 @@ test('parts of the memory from a pipe', async (t) => {
     { name: 'a', gpa: 0, sizeBytes: 2 * MIB },
     { name: 'b', gpa: 2 ** 32, sizeBytes: 3 * MIB },
   ];
-  const image = await savedImage(folder, memory, { regions });
+  const image = await savedImage(folder, memory, { regions, references: false });
   const fifo = makeFifo(folder.path('fifo'));
   const parts: [object, Buffer][] = [
     [{ region: 'b' }, memory.subarray(2 * MIB)],

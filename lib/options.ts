@@ -55,7 +55,7 @@ export function checkSaveOptions(options: SaveOptions, defaults = SIZE_DEFAULTS)
   const pageSize = size('page size', options.pageSize ?? defaults.pageSize, PAGE_MIN_BYTES, PAGE_MAX_BYTES);
   const segmentSize = size(
     'segment size',
-    options.segmentSize ?? defaults.segmentSize,
+    options.segmentSize ?? (options.live === undefined ? defaults.segmentSize : liveSegmentSize(options, pageSize)),
     SEGMENT_MIN_BYTES,
     SEGMENT_MAX_BYTES,
   );
@@ -76,6 +76,11 @@ export function checkSaveOptions(options: SaveOptions, defaults = SIZE_DEFAULTS)
     labels: checkLabels(options.labels),
     createdAt: isoSeconds(options.createdAt?.getTime() ?? currentTime()),
   };
+}
+
+/** Where one page changes, its segment is stored twice: the smaller segments are, the less that is. */
+function liveSegmentSize({ chunkSize = 0 }: SaveOptions, pageSize: number): number {
+  return Math.max(SEGMENT_MIN_BYTES, pageSize, chunkSize);
 }
 
 function size(what: string, value: number, min: number, max: number): number {

@@ -172,8 +172,8 @@ async function saveSource(
     opened = await (machine?.open() ?? openSource(source, options, asked.pageSize, base[0] && imageRegions(base[0])));
     const settings = settingsFor(opened, asked, options, base[0]?.input.head.start);
     if (base[0] !== undefined && machine === undefined) requireNoStream(opened);
-    if (base[0] !== undefined) requireFitting(base[0], source ?? image, settings, opened);
     if (options.live !== undefined) requireLive(opened, image, base);
+    if (base[0] !== undefined) requireFitting(base[0], source ?? image, settings, opened);
     detector = chooseDetector(settings.detector, options.dsa, opened.description);
     if (machine === undefined) attachments = openAttachments(options.attachments ?? []);
     const parts = memoryAttachments(opened.attachments, options.attachments ?? []);

@@ -92,7 +92,7 @@ export interface SaveOptions extends CommonOptions, BaseDirOptions, SourceOption
   readonly level?: number | undefined;
   /** Power of two, 4 KiB to 2 MiB; default 4 KiB. */
   readonly pageSize?: number | undefined;
-  /** Unit of work; power of two, 1 to 64 MiB; default 4 MiB. */
+  /** Unit of work; power of two, 1 to 64 MiB; default 4 MiB, with `live` 1 MiB, as a segment that changes is stored twice. */
   readonly segmentSize?: number | undefined;
   /** Unit of random access; power of two, 4 KiB to 4 MiB; default 256 KiB. */
   readonly chunkSize?: number | undefined;

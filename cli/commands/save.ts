@@ -61,7 +61,7 @@ export const saveCommand: CommandSpec = {
     { name: 'quiesce', kind: 'flag', text: "the guest agent holds the guest's file systems still" },
     { name: 'agent', kind: 'value', text: "SOCKET; the guest agent's, for --quiesce" },
     { name: 'frozen', kind: 'flag', text: 'the VM is paused: nobody writes SOURCE' },
-    { name: 'no-references', kind: 'flag', text: 'store duplicate pages each time' },
+    { name: 'no-references', kind: 'flag', text: 'store duplicate pages each time', rare: true },
     { name: 'force', kind: 'flag', text: 'replace IMAGE if it is there' },
     { name: 'segment-size', kind: 'value', text: 'SIZE; unit of work, 1M to 64M; default 4M' },
     { name: 'chunk-size', kind: 'value', text: 'SIZE; unit of random access, 4K to 4M; default 256K' },

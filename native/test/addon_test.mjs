@@ -1,8 +1,10 @@
 // The built addon as JavaScript sees it: what it refuses, arrays over shared memory, many worker threads at once.
 // What the functions compute is tested in C++.
 import assert from 'node:assert/strict';
-import { closeSync, openSync } from 'node:fs';
+import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { isMainThread, Worker } from 'node:worker_threads';
 
@@ -18,7 +20,7 @@ function makeOutput(Storage) {
     states: new Uint8Array(new Storage(pages)),
     words: new BigUint64Array(new Storage(8 * pages)),
     leaves: new Uint8Array(new Storage(16)),
-    report: new Float64Array(new Storage(8 * 8)),
+    report: new Float64Array(new Storage(12 * 8)),
   };
 }
 
@@ -60,6 +62,41 @@ function testScan(Storage) {
   abort[1] = 1;
   assert.equal(native.readStream(readEnd, out, 0, 100, abort, 1), -125 /* ECANCELED */);
   closeSync(readEnd);
+}
+
+/** A page of data, one of a word and a zero one are hashed as they lie in a file; then the file changes. */
+function testChanges(Storage) {
+  const key = new Uint8Array(new Storage(4128));
+  key.forEach((_, i) => {
+    key[i] = i * 37 + (i >> 8);
+  });
+  const data = new Uint8Array(new Storage(PAGE)).fill(7);
+  data[100] = 8;
+  const hashes = new Uint8Array(new Storage(4 * 16));
+  const words = new BigUint64Array(new Storage(8)).fill(0x0505050505050505n);
+  native.hashSegment(key, new Uint8Array([1, 2, 0, 0]), 4, PAGE, data, words, hashes);
+  assert.ok(hashes.subarray(32).every((byte) => byte === 0));
+  assert.ok(hashes.subarray(0, 16).some((byte) => byte !== 0));
+
+  const folder = mkdtempSync(join(tmpdir(), 'vmsnap-addon-'));
+  const file = openSync(join(folder, 'memory'), 'w+');
+  writeSync(file, Buffer.concat([data, Buffer.alloc(PAGE, 5), Buffer.alloc(2 * PAGE)]));
+  const [pages, changed] = [new Uint8Array(new Storage(4 * PAGE)), new Uint8Array(new Storage(4))];
+  const report = new Float64Array(new Storage(3 * 8));
+  const find = () => native.findChanges(key, file, 0, 4 * PAGE, PAGE, hashes, pages, changed, report);
+  assert.equal(find(), 0);
+  assert.deepEqual([[...changed], report[0]], [[0, 0, 0, 0], 0]);
+  writeSync(file, 'x', 5);
+  writeSync(file, 'y', 3 * PAGE);
+  assert.equal(find(), 0);
+  assert.deepEqual([[...changed], report[0]], [[1, 0, 0, 1], 2]);
+  assert.deepEqual([pages[5], pages[100], pages[PAGE]], [120, 8, 121]);
+  ftruncateSync(file, PAGE);
+  assert.equal(find(), 1);
+  assert.equal(report[2], PAGE);
+  closeSync(file);
+  assert.equal(find(), -9 /* EBADF */);
+  rmSync(folder, { recursive: true });
 }
 
 function testKnownValues() {
@@ -140,6 +177,16 @@ function testRefusals() {
     () => scanner.scanMemory(input, 0, MIB, { ...output, words: output.words.subarray(1) }),
     () => scanner.scanMemory(input, 0, MIB, { ...output, leaves: output.leaves.subarray(1) }),
     () => scanner.scanMemory(input, 0, MIB, { ...output, report: output.report.subarray(1) }),
+    () => native.hashSegment(new Uint8Array(4127), states, 1, PAGE, data, words, bytes),
+    () => native.hashSegment(new Uint8Array(4128), states, 4, PAGE, data, words, new Uint8Array(63)),
+    () => native.hashSegment(new Uint8Array(4128), new Uint8Array([9]), 1, PAGE, data, words, bytes),
+    () => native.findChanges(new Uint8Array(4127), 0, 0, PAGE, PAGE, bytes, input, bytes, new Float64Array(3)),
+    () => native.findChanges(new Uint8Array(4128), 0, 0, PAGE + 1, PAGE, bytes, input, bytes, new Float64Array(3)),
+    () => native.findChanges(new Uint8Array(4128), 0, 0, PAGE, 5000, bytes, input, bytes, new Float64Array(3)),
+    () => native.findChanges(new Uint8Array(4128), 0, -1, PAGE, PAGE, bytes, input, bytes, new Float64Array(3)),
+    () => native.findChanges(new Uint8Array(4128), 0, 0, 8 * PAGE, PAGE, bytes, input, bytes, new Float64Array(3)),
+    () => native.findChanges(new Uint8Array(4128), 0, 0, PAGE, PAGE, bytes, bytes, bytes, new Float64Array(3)),
+    () => native.findChanges(new Uint8Array(4128), 0, 0, PAGE, PAGE, bytes, input, bytes, new Float64Array(2)),
     () => scanner.scanExtents(extents(-1, 0, PAGE), 2, output),
     () => scanner.scanExtents(extents(-1, 0, PAGE), 2 ** 53, output),
     () => scanner.scanExtents(extents(-2, 0, PAGE), 1, output),
@@ -230,6 +277,8 @@ async function testWorkers() {
 
 testScan(ArrayBuffer);
 testScan(SharedArrayBuffer);
+testChanges(ArrayBuffer);
+testChanges(SharedArrayBuffer);
 if (isMainThread) {
   testKnownValues();
   testFailures();

@@ -52,7 +52,7 @@ interface Layer {
   readonly path: string;
   readonly codec: ChunkCodec;
   readonly link: Link | undefined;
-  readonly bringPages: WholeSegmentRecord['bringPages'] | undefined;
+  readonly bringPages: WholeSegmentRecord['bringPages'];
   readonly prefix: RecordPrefix;
   /** Prefix and tables; of a record that is in memory, all of it. */
   readonly head: Buffer;
@@ -84,7 +84,7 @@ export interface WholeSegmentRecord {
   /** Its image, in which its references can be looked up; undefined: they cannot be. */
   readonly link: Link | undefined;
   /** Brings pages from one on that a reference names, if they can be had without the image. @returns whether they could. */
-  readonly bringPages: (first: PageNumber, into: Uint8Array) => boolean;
+  readonly bringPages: ((first: PageNumber, into: Uint8Array) => boolean) | undefined;
 }
 
 /** What is done with a chunk that is needed, from its stored bytes. @returns what is wrong with it, or undefined. */

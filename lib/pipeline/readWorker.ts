@@ -24,6 +24,7 @@ import {
   segmentTablesMaxBytes,
   zeroPagesOf,
 } from '../../formats/vmsnap/segmentRecord.js';
+import { STATE_REFERENCE } from '../../formats/vmsnap/stateMap.js';
 import { native } from '../../native/binding.js';
 import { VmsnapError } from '../../native/errors.js';
 import { ChainDecoder } from './chainDecoder.js';
@@ -401,13 +402,30 @@ class ReadWorker {
     const onDamage = (damage: Damage) => this.#noteDamage(damage, segment);
     const { path } = this.#job.image;
     const stored = { path, prefix, record, tables, states, words, codec, chunkSize: this.#geometry.chunkSize };
-    const top = { ...stored, link: this.#link, bringPages: this.#bringPages };
+    // What a salvage has brought back may be a hole: where the image can be asked itself, it is.
+    const bringPages = this.#lost !== undefined && this.#link !== undefined ? undefined : this.#bringPages;
+    const top = { ...stored, link: this.#link, bringPages };
     chain.resolve(segment, tables.pageCount, baseEntries, top);
     const whole = chain.decode(undefined, onDamage);
+    if (!whole && bringPages !== undefined) this.#distrustReferences(segment, prefix, tables);
     this.#decoder.checkPadding(record, prefix, onDamage);
     if (whole) chain.checkLeaves(onDamage);
     this.#countChain(chain);
     return chain;
+  }
+
+  /** A salvage that walks takes referenced pages from its target, and only digests of whole leaves tell that none of them was lost. */
+  #distrustReferences(segment: number, prefix: RecordPrefix, { pageCount }: SegmentTables): void {
+    if (this.#lost === undefined) return;
+    const { pageSize } = this.#geometry;
+    const ranges: { offset: number; length: number }[] = [];
+    for (let page = 0; page < pageCount; page++) {
+      if (this.#decoder.states[page] === STATE_REFERENCE) ranges.push({ offset: page * pageSize, length: pageSize });
+    }
+    if (ranges.length === 0) return;
+    const what = `segment ${segment}: it is damaged, so that nothing proves the pages it refers to`;
+    const error = corrupt(this.#job.image.path, prefix.offset, what);
+    this.#noteDamage({ structure: 'reference', error, ranges }, segment);
   }
 
   /** Claims of one worker rise, so its first and last are known without looking at the others. */

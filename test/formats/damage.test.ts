@@ -132,7 +132,7 @@ class Trial {
   }
 }
 
-const NAMES = ['codec zstd', 'codec zlib', 'codec none', 'base', 'absent', 'overriding'];
+const NAMES = ['codec zstd', 'codec zlib', 'codec none', 'base', 'references', 'absent', 'overriding'];
 
 for (const name of NAMES) {
   test(`${name}: no damage goes unseen, none gives wrong memory unsaid`, async (t) => {

@@ -70,6 +70,19 @@ export async function differentialVictim(folder: Workspace): Promise<Victim> {
   return { name: 'base', image: bytes, memory, base: { name: 'base.vms', image: base.image }, overriding: false };
 }
 
+/** Duplicates within their segment, in another one, and in another region. */
+export async function referencesVictim(folder: Workspace): Promise<Victim> {
+  const memory = victimMemory(3);
+  memory.copy(memory, 3 * MIB + 100 * KIB, 0, 64 * KIB);
+  memory.copy(memory, MIB + 600 * KIB, MIB + 300 * KIB, MIB + 340 * KIB);
+  memory.copy(memory, 5 * MIB + 8 * KIB, 20 * KIB, 32 * KIB);
+  const [source, image] = ['duplicates', 'references.vms'].map((name) => folder.path(name));
+  writeFileSync(source!, memory);
+  const { pages } = await save(source, image!, { ...GEOMETRY, regions: VICTIM_REGIONS });
+  if (pages.reference === 0) throw new Error('an image without references');
+  return { name: 'references', image: readFileSync(image!), memory, base: undefined, overriding: false };
+}
+
 export function absentVictim(folder: Workspace): Victim {
   const memory = victimMemory(5);
   const absent = [0, 1, 9, 30];
@@ -104,6 +117,7 @@ export async function allVictims(folder: Workspace): Promise<Victim[]> {
     await codecVictim(folder, 'zlib'),
     await codecVictim(folder, 'none'),
     await differentialVictim(folder),
+    await referencesVictim(folder),
     absentVictim(folder),
     overridingVictim(folder),
   ];

@@ -477,6 +477,8 @@ export interface QemuIndex {
     readonly repeated: number;
     readonly pages: readonly { readonly data: number; readonly zero: number }[];
   };
+  /** Gives its buffers back; nothing else may be called afterwards. */
+  close(): void;
 }
 
 /** What {@link NativeBinding.qemuFill} writes into its report: index of each figure. */

@@ -66,14 +66,18 @@ export interface IndexWatch {
 export function indexQemuStream(file: QemuFile, offset: number, table: SpillFile, watch: IndexWatch): IndexedStream {
   const { abort, abortIndex } = watch;
   const index = new native.QemuIndex(file.fd, offset, file.sizeBytes, table.fd);
-  const head = index.readHead(abort, abortIndex);
-  if (head === undefined) throw faultError(index.fault(), file.path, table.path);
-  for (let next = 0; next !== QEMU_RAM_ENDED; ) {
-    next = index.step(STEP_BYTES, abort, abortIndex);
-    if (next === QEMU_FAULT) throw faultError(index.fault(), file.path, table.path);
-    watch.onStep(index.result().end);
+  try {
+    const head = index.readHead(abort, abortIndex);
+    if (head === undefined) throw faultError(index.fault(), file.path, table.path);
+    for (let next = 0; next !== QEMU_RAM_ENDED; ) {
+      next = index.step(STEP_BYTES, abort, abortIndex);
+      if (next === QEMU_FAULT) throw faultError(index.fault(), file.path, table.path);
+      watch.onStep(index.result().end);
+    }
+    return { head, result: index.result() };
+  } finally {
+    index.close();
   }
-  return { head, result: index.result() };
 }
 
 /** A stream of which the page table is full; it is closed with what is returned, and not if this throws. */

@@ -94,7 +94,8 @@ class IndexObject : public Napi::ObjectWrap<IndexObject> {
   static Napi::Function define(Napi::Env env) {
     return DefineClass(env, "QemuIndex",
                        {InstanceMethod<&IndexObject::read_head>("readHead"), InstanceMethod<&IndexObject::step>("step"),
-                        InstanceMethod<&IndexObject::fault>("fault"), InstanceMethod<&IndexObject::result>("result")});
+                        InstanceMethod<&IndexObject::fault>("fault"), InstanceMethod<&IndexObject::result>("result"),
+                        InstanceMethod<&IndexObject::close>("close")});
   }
 
   explicit IndexObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<IndexObject>(info) {
@@ -111,7 +112,7 @@ class IndexObject : public Napi::ObjectWrap<IndexObject> {
   Napi::Value read_head(const Napi::CallbackInfo& info) {
     Arguments arguments(info);
     const int32_t* abort = take_abort(arguments, 0);
-    if (!arguments.ok()) return info.Env().Undefined();
+    if (!is_open(arguments)) return info.Env().Undefined();
     has_head_ = index_->read_head(abort);
     return has_head_ ? Napi::Value(head_object(info.Env(), index_->head())) : info.Env().Undefined();
   }
@@ -121,15 +122,20 @@ class IndexObject : public Napi::ObjectWrap<IndexObject> {
     const uint64_t most_bytes = arguments.position(0, "mostBytes");
     const int32_t* abort = take_abort(arguments, 1);
     if (arguments.ok() && !has_head_) arguments.range_error("the head comes first");
-    if (!arguments.ok()) return info.Env().Undefined();
+    if (!is_open(arguments)) return info.Env().Undefined();
     const Next next = index_->step(most_bytes, abort);
     return Napi::Number::New(info.Env(), next == Next::kPage ? kFilled : next == Next::kRamEnd ? kRamEnded : kFaulty);
   }
 
-  Napi::Value fault(const Napi::CallbackInfo& info) { return fault_object(info.Env(), index_->fault()); }
+  Napi::Value fault(const Napi::CallbackInfo& info) {
+    Arguments arguments(info);
+    return is_open(arguments) ? Napi::Value(fault_object(info.Env(), index_->fault())) : info.Env().Undefined();
+  }
 
   Napi::Value result(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
+    Arguments arguments(info);
+    if (!is_open(arguments)) return env.Undefined();
     const auto pages_object = [env](const qemu::BlockPages& pages) {
       return Fields(env).number("data", pages.data).number("zero", pages.zero).object();
     };
@@ -138,6 +144,14 @@ class IndexObject : public Napi::ObjectWrap<IndexObject> {
         .number("repeated", index_->repeated())
         .list("pages", index_->pages(), pages_object)
         .object();
+  }
+
+  /// Its buffers are of a size that the garbage collector knows nothing of.
+  void close(const Napi::CallbackInfo&) { index_.reset(); }
+
+  bool is_open(Arguments& arguments) const {
+    if (arguments.ok() && !index_.has_value()) arguments.range_error("it is closed");
+    return arguments.ok();
   }
 
   std::optional<StreamIndex> index_;

@@ -14,7 +14,7 @@ import { type Workspace, workspace } from '../lib/support/workspace.js';
 import { forgeSave, forgeStream } from '../support/libvirtSave.js';
 import * as qemu from '../support/qemuStream.js';
 import { type ForgedImage, type ForgedRecord, seal, takeApart } from './forge.js';
-import { readSome, withMemoryFile } from './support/foreignFiles.js';
+import { readSome, withForeignFile } from './support/foreignFiles.js';
 import { codeOf } from './support/judge.js';
 import { allVictims } from './support/victims.js';
 
@@ -232,7 +232,7 @@ for (const [format, [file, worthBytes, knownBytes]] of Object.entries(FILES)) {
         random(8) === 0 ? changed.subarray(0, SHORTEST + random(changed.length - SHORTEST)) : changed,
       );
       const started = performance.now();
-      const code = readOrCode(path);
+      const code = await readOrCode(path);
       outcomes[code === undefined ? 'read' : 'refused']++;
       t.true(code === undefined || code === 'CORRUPT' || code === 'UNSUPPORTED', `${i}: ${code}`);
       t.true(performance.now() - started < ONE_SECONDS_MAX * 1000);
@@ -245,9 +245,9 @@ for (const [format, [file, worthBytes, knownBytes]] of Object.entries(FILES)) {
   });
 }
 
-function readOrCode(path: string): string | undefined {
+async function readOrCode(path: string): Promise<string | undefined> {
   try {
-    withMemoryFile(path, readSome);
+    await withForeignFile(path, readSome);
     return undefined;
   } catch (error) {
     return (error as { code?: string }).code ?? String((error as Error).stack);

@@ -2,7 +2,7 @@
 import { closeSync, fstatSync, openSync, readFileSync, readSync, writeFileSync } from 'node:fs';
 import type { ExecutionContext } from 'ava';
 import { isExtentPages, type MemoryFile, type StretchExtents } from '../../../formats/memoryFile.js';
-import { checkedMemoryFile, formatOf, orElseRaw } from '../../../lib/foreign/openForeign.js';
+import { checkedMemoryFile, formatOf, openForeign, orElseRaw } from '../../../lib/foreign/openForeign.js';
 import { load, save } from '../../../lib/index.js';
 import { createPageFinder } from '../../../lib/pipeline/pageFinders.js';
 import type { Workspace } from '../../lib/support/workspace.js';
@@ -27,6 +27,24 @@ export function withMemoryFile<T>(path: string, action: (file: MemoryFile) => T)
       if (memory instanceof Promise) throw new Error(`${path} is opened by another thread`);
       return checkedMemoryFile(memory, path);
     });
+    try {
+      return action(opened);
+    } finally {
+      opened.close();
+    }
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** The same of formats whose files are read by another thread when they are opened. */
+export async function withForeignFile<T>(path: string, action: (file: MemoryFile) => T): Promise<T> {
+  const fd = openSync(path, 'r');
+  try {
+    const file = { fd, path, sizeBytes: fstatSync(fd).size };
+    const entry = formatOf(file, 'auto');
+    if (entry === undefined) throw new Error(`${path} is taken for raw memory`);
+    const opened = await openForeign(file, entry, {});
     try {
       return action(opened);
     } finally {

@@ -102,7 +102,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   {
     name: 'completion',
     usage: 'completion bash',
-    summary: 'print the script with which bash completes vmsnap',
+    summary: 'print the script for completion in bash',
     load: async () => (await import('./commands/completion.js')).completionCommand,
   },
 ];

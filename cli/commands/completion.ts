@@ -6,7 +6,7 @@ const SHELLS = ['bash'];
 
 export const completionCommand: CommandSpec = {
   name: 'completion',
-  summary: 'print the script with which bash completes vmsnap',
+  summary: 'print the script for completion in bash',
   usage: ['completion bash'],
   options: [],
   examples: [

@@ -19,14 +19,9 @@ export interface BaseChoice {
 
 /**
  * @param entries the folder. @param group the machine, as in {@link StoreEntry}. @param now milliseconds since 1970.
- * @param policy images in a chain, and whether the source is a running machine: no difference is taken of one.
+ * @param fullEvery images in a chain.
  */
-export function chooseBase(
-  entries: readonly StoreEntry[],
-  group: string,
-  { fullEvery, live }: { readonly fullEvery: number; readonly live: boolean },
-  now: number,
-): BaseChoice {
+export function chooseBase(entries: readonly StoreEntry[], group: string, fullEvery: number, now: number): BaseChoice {
   const own = entries.filter((entry) => entry.group === group && entry.createdAt !== undefined);
   const time = (entry: StoreEntry) => timeOf(entry.createdAt!) ?? Number.NaN;
   const future = own.filter((entry) => time(entry) > now + CLOCK_TOLERANCE_MS);
@@ -38,7 +33,6 @@ export function chooseBase(
       undefined,
     );
   if (newest === undefined) return { base: undefined, reason: 'there is no image of this machine yet', warnings };
-  if (live) return { base: undefined, reason: 'each image of a running machine is full', warnings };
   if (fullEvery === 1) return { base: undefined, reason: 'every image is full (full-every = 1)', warnings };
   if (newest.state !== 'good') {
     const message = `${newest.path} cannot be a base, so a full image is made: ${newest.problem?.message ?? newest.state}`;

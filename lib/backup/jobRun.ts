@@ -134,13 +134,12 @@ class JobRun {
 
   /** Looks at the folder, and decides what is to be written and under what name. */
   async #preflight(): Promise<StoreEntry | undefined> {
-    const { folder, machine, source, fullEvery } = this.#job;
+    const { folder, machine, fullEvery } = this.#job;
     const { dryRun, signal } = this.#context;
     if (!dryRun) this.#sweptFiles = sweepFolder(folder);
     const { entries } = await listStore(folder, { signal });
     const group = machine.uuid === undefined ? `name:${machine.name}` : `uuid:${machine.uuid}`;
-    const live = source.kind === 'source' && source.live;
-    const { base, reason, warnings } = chooseBase(entries, group, { fullEvery, live }, this.#startedAt);
+    const { base, reason, warnings } = chooseBase(entries, group, fullEvery, this.#startedAt);
     for (const warning of warnings) this.#warn(warning);
     this.#setPlan(base, reason);
     this.#found.image = this.#freeName();

@@ -122,14 +122,6 @@ test('a machine in several files: regions instead of a source', async (t) => {
   await restores(t, house, second!.image!, Buffer.concat([house.memory, readFileSync(house.path('high'))]));
 });
 
-test('a running machine: its second image is full too, and the plan says why', async (t) => {
-  const house = backupHouse(t);
-  await nights(house, oneJob(), 1);
-  const live = oneJob().replace('source = "memory"', 'source = "qemu:none.qmp"');
-  const plan = await house.runOne(live, { dryRun: true });
-  t.deepEqual([plan.kind, plan.reason, plan.base], ['full', 'each image of a running machine is full', undefined]);
-});
-
 test('a machine that got more memory starts a chain of its own', async (t) => {
   const house = backupHouse(t);
   const command = oneJob().replace('source = "memory"', `command = ["cat", "${house.path('memory')}"]`);

@@ -41,13 +41,6 @@ const MISTAKES: readonly (readonly [string, string, string, RegExp, RegExp?])[] 
   ['regions without files or source', '[jobs.a]\nfolder = "s"\nregions = ["low=1M@0"]\n', '1:7', /has no source/],
   ['regions of all jobs', `[defaults]\nregions = ["low=1M@0:f"]\n${JOB}`, '2:1', /unknown key/, /table of a job/],
   ['an unknown format', `${JOB}format = "kdum"\n`, '4:1', /cannot be "kdum"/, /did you mean "kdump"\?/],
-  [
-    'differences of a running machine',
-    '[jobs.a]\nfolder = "s"\nsource = "libvirt:web1"\nfull-every = 7\n',
-    '4:1',
-    /full-every cannot be 7: each image of a running machine is full/,
-    /leave it out/,
-  ],
   ['no job', 'parallel = 2\n', '1:1', /jobs has no job/],
   [
     'a key of one job in the defaults',
@@ -145,9 +138,9 @@ timeout = "90s"
   const { jobs, parallel } = await readBackupConfig(file);
   const [a, b] = jobs;
   t.is(parallel, 3);
-  t.deepEqual(a!.source, { kind: 'source', source: folder.path('mem'), live: false });
-  t.deepEqual(b!.source, { kind: 'source', source: 'qemu:/run/b.qmp', live: true });
-  t.deepEqual([a!.fullEvery, b!.fullEvery], [4, 1], 'a running machine is always saved whole');
+  t.deepEqual(a!.source, { kind: 'source', source: folder.path('mem') });
+  t.deepEqual(b!.source, { kind: 'source', source: 'qemu:/run/b.qmp' });
+  t.deepEqual([a!.fullEvery, b!.fullEvery], [4, 4]);
   t.is(a!.folder, folder.path('store'));
   t.is(b!.folder, '/elsewhere');
   t.is(a!.save.codec, 'zlib');
@@ -188,7 +181,7 @@ diff-base = "/base.mem"
   );
   const { jobs } = await readBackupConfig(file);
   const [regions, snapshot] = jobs;
-  t.deepEqual(regions!.source, { kind: 'source', source: undefined, live: false });
+  t.deepEqual(regions!.source, { kind: 'source', source: undefined });
   t.deepEqual(regions!.save.regions, [
     { name: 'low', sizeBytes: 2 ** 20, gpa: 0, file: folder.path('low.mem') },
     { name: 'high', sizeBytes: 2 ** 20, gpa: 2 ** 32, file: '/dev/shm/high', fileOffset: 2 ** 21 },

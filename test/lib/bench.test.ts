@@ -39,7 +39,10 @@ test('all tables', async (t) => {
   t.true(scan!.bandwidthBytesPerSecond > 1e8);
   t.deepEqual(new Set(codecs!.map(({ codec }) => codec)), new Set(['none', 'zstd', 'zlib']));
   const none = codecs!.find(({ codec }) => codec === 'none')!;
-  t.true(none.imageBytes > 0.2 * 16 * MIB && none.imageBytes < 0.45 * 16 * MIB, 'about a third is data');
+  t.true(
+    none.imageBytes > 0.15 * 16 * MIB && none.imageBytes < 0.45 * 16 * MIB,
+    'about a fifth is data, a seventh of it twice',
+  );
   for (const row of codecs!) t.true(row.codec === 'none' || row.imageBytes < none.imageBytes, row.codec);
   const halves = zeros!.filter(({ memory }) => memory === 'half zero');
   t.is(new Set(halves.map(({ writtenBytes }) => writtenBytes)).size, 1, 'the detector does not change the image');

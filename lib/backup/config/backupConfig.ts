@@ -19,8 +19,8 @@ export interface BackupConfig {
 
 /** Where a job's memory comes from. */
 export type BackupSource =
-  /** `live`: a running machine (`qemu:SOCKET`, `libvirt:DOMAIN`), else a file or a device; undefined: the regions name files. */
-  | { readonly kind: 'source'; readonly source: string | undefined; readonly live: boolean }
+  /** A file, a device or a running machine (`qemu:SOCKET`, `libvirt:DOMAIN`); undefined: the regions name files. */
+  | { readonly kind: 'source'; readonly source: string | undefined }
   /** The standard output of a program that must end with 0. */
   | { readonly kind: 'command'; readonly command: readonly string[]; readonly timeoutSeconds: number | undefined };
 
@@ -47,7 +47,7 @@ export interface BackupJob {
     readonly labels: ReadonlyMap<string, string>;
     readonly attachments: readonly AttachmentOption[];
   };
-  /** Images in a chain: a full one, and then differential ones; 1: every image is full, as it is of a live source. */
+  /** Images in a chain: a full one, and then differential ones; 1: every image is full. */
   readonly fullEvery: number;
   /** Undefined: nothing is ever removed. */
   readonly retention: { readonly policy: RetentionPolicy; readonly timeZone: string | undefined } | undefined;

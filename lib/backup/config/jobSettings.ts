@@ -66,18 +66,7 @@ export function readJob(table: ConfigTable, home: string): { own: OwnSettings; s
   };
   const settings = readSettings(table, home);
   table.refuseOthers();
-  requireFull(table, own.source, settings.fullEvery);
   return { own, settings };
-}
-
-/** A live source cannot be saved as a difference: whoever asks for that must hear that it will not be. */
-function requireFull(table: ConfigTable, source: BackupSource, fullEvery: number | undefined): void {
-  if (!isLive(source) || fullEvery === undefined || fullEvery === 1) return;
-  throw table.wrong('full-every', `cannot be ${fullEvery}: each image of a running machine is full`, 'leave it out');
-}
-
-function isLive(source: BackupSource): boolean {
-  return source.kind === 'source' && source.live;
 }
 
 function readSourceSettings(table: ConfigTable, home: string): SourceSettings {
@@ -105,13 +94,12 @@ function readSource(table: ConfigTable, home: string, regions: SourceSettings['r
   const isWhole = regions?.every(({ file }) => file !== undefined) ?? false;
   if (isWhole && source !== undefined)
     throw table.wrong('source', 'is given though each region names its file', 'leave one of them out');
-  if (isWhole) return { kind: 'source', source: undefined, live: false };
+  if (isWhole) return { kind: 'source', source: undefined };
   if (source === undefined) {
     throw table.wrong(undefined, 'has no source', 'source = "/path/of/the/memory", or command = ["program", ...]');
   }
   if (source === '-') throw table.wrong('source', 'cannot be standard input', 'use command = ["program", ...]');
-  const live = LIVE_SOURCE.test(source);
-  return { kind: 'source', source: live ? source : resolve(home, source), live };
+  return { kind: 'source', source: LIVE_SOURCE.test(source) ? source : resolve(home, source) };
 }
 
 function readMachineName(table: ConfigTable): string | undefined {
@@ -268,7 +256,7 @@ export function completeJob(
         ([attached, file]) => ({ name: attached, file }),
       ),
     },
-    fullEvery: isLive(own.source) ? 1 : (pick('fullEvery') ?? DEFAULT_FULL_EVERY),
+    fullEvery: pick('fullEvery') ?? DEFAULT_FULL_EVERY,
     retention: pick('retention'),
     verify: pick('verify') ?? true,
     hooks: pick('hooks') ?? NO_HOOKS,

@@ -13,7 +13,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { VmsnapError } from '../../../native/errors.js';
 import { LockedFolder } from '../../files/lockedFolder.js';
 import { usage } from '../../options.js';
-import type { CommonOptions, LoadResult, Warning } from '../../types.js';
+import type { CommonOptions, LoadResult } from '../../types.js';
 import { Warnings } from '../../warnings.js';
 import { type QmpPeer, QmpRefusal } from '../qmpPeer.js';
 import type { QmpSocket } from '../qmpSocket.js';
@@ -95,7 +95,6 @@ class Attempt {
     const { sent, seconds } = await feedStream(image, qmp, socketPath(control, 'incoming'), this.#loadOptions());
     const isPaused = this.#options.paused === true || hasOption(this.#command, 'S');
     if (!isPaused) await runMachine(qmp);
-    if ((image.description?.frozenFileSystems ?? 0) > 0) warn(frozen(image));
     const result = this.#result([...results, sent], files, qmp, isPaused, {
       threads: sent.run.threads,
       durationSeconds: (performance.now() - started) / 1000,
@@ -245,9 +244,4 @@ function isLoss(error: unknown): boolean {
 
 async function withinLimit(work: Promise<unknown>): Promise<void> {
   await Promise.race([work, delay(QUIT_SECONDS * 1000, undefined, { ref: false })]);
-}
-
-function frozen({ path, description }: MachineImage): Warning {
-  const message = `${path} was saved while ${description?.frozenFileSystems} file systems of the guest were frozen, and they still are: send guest-fsfreeze-thaw to its agent`;
-  return { code: 'file-systems-frozen', message };
 }

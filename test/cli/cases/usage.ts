@@ -44,7 +44,7 @@ export const usageCases: readonly Case[] = [
     'an unknown command, with all there are',
     ['restore'],
     /unknown command: restore/,
-    /save, load, inspect, verify, compare, estimate, .*extract, .*doctor/,
+    /save, load, resume, inspect, verify, compare, estimate, .*extract, .*doctor/,
   ),
   refused('help of an unknown command', ['help', 'lod'], /did you mean load\?/),
   refused('an option before the command', ['--json', 'save'], /--json stands before the command/),

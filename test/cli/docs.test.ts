@@ -48,7 +48,10 @@ function exampleFolder(t: ExecutionContext): { folder: string; env: NodeJS.Proce
   mkdirSync(bin);
   writeFileSync(join(bin, 'vmsnap'), `#!/bin/sh\nexec '${process.execPath}' '${MAIN}' "$@"\n`);
   chmodSync(join(bin, 'vmsnap'), 0o755);
-  writeFileSync(join(folder, 'guest.mem'), makeMemory(1024));
+  const memory = makeMemory(1024);
+  // Pages of text, once more, as in any real memory.
+  memory.copyWithin(0, 3 * 4096, 6 * 4096);
+  writeFileSync(join(folder, 'guest.mem'), memory);
   writeFileSync(join(folder, 'notes.txt'), 'notes\n');
   const { JOURNAL_STREAM: _journal, ...env } = process.env;
   return { folder, env: { ...env, PATH: `${bin}:${process.env.PATH}` } };

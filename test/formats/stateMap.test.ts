@@ -1,7 +1,7 @@
 /** State maps: what is encoded is decoded again, and every map has one form only. */
 import test from 'ava';
 import fc from 'fast-check';
-import { FEATURE_ABSENT, FEATURE_BASE } from '../../formats/vmsnap/layout.js';
+import { FEATURE_ABSENT, FEATURE_BASE, FEATURE_REFERENCES } from '../../formats/vmsnap/layout.js';
 import { allowedStates, decodeStateMap, encodeStateMap, stateMapMaxBytes } from '../../formats/vmsnap/stateMap.js';
 import { VmsnapError } from '../../lib/index.js';
 
@@ -76,7 +76,7 @@ for (const [what, bytes, code] of REFUSED) {
   });
 }
 
-test('"same as base" and "absent" are states only where the header says so', (t) => {
+test('"same as base", "reference" and "absent" are states only where the header says so', (t) => {
   const states = new Uint8Array(8);
   const decodeWith = (features: bigint, ...wanted: number[]) => {
     const out = Buffer.alloc(16);
@@ -91,5 +91,7 @@ test('"same as base" and "absent" are states only where the header says so', (t)
   t.throws(() => decodeWith(0n, 6), { message: /page state absent/ });
   t.throws(() => decodeWith(FEATURE_BASE, 1, 6), { message: /page state absent/ });
   const everyFeature = 2n ** 64n - 1n;
-  for (const state of [3, 5, 7, 8, 15]) t.throws(() => decodeWith(everyFeature, state), { message: /page state/ });
+  t.throws(() => decodeWith(FEATURE_BASE, 3), { message: /page state reference/ });
+  t.deepEqual(decodeWith(FEATURE_REFERENCES, 1, 3, 3), [1, 3, 3]);
+  for (const state of [5, 7, 8, 15]) t.throws(() => decodeWith(everyFeature, state), { message: /page state/ });
 });

@@ -38,6 +38,8 @@ async function plainSave(folder: Workspace, memory: Buffer, options: SaveOptions
     segmentSize: MIB,
     ...options,
     frozen: true,
+    // A live save takes none.
+    references: false,
     force: true,
   });
 }

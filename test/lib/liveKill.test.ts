@@ -26,10 +26,10 @@ for (const phase of ['first', 'stop', 'memoryRead', 'last']) {
     const before = readFileSync(image);
     for (let kill = 0; kill < KILLS_A_PHASE; kill++) {
       const child = fork(SCRIPT, [memory, image, phase]);
+      const exited = once(child, 'exit');
       const [said] = (await once(child, 'message')) as [string];
       t.is(said, phase);
       await delay(Math.random() * 30);
-      const exited = once(child, 'exit');
       child.kill('SIGKILL');
       await exited;
       const after = readFileSync(image);

@@ -7,32 +7,13 @@ import { basename } from 'node:path';
 import test from 'ava';
 import { changePages } from '../../bench/changes.js';
 import { listStore, load, verify } from '../../lib/index.js';
+import { chainLengthOf, keptNights, MONTH_POLICY } from './support/backupMonth.js';
 import { backupHouse, DAY_MS, FIRST_NIGHT, oneJob } from './support/backups.js';
 import { sameBytes } from './support/expect.js';
 import { MIB } from './support/memory.js';
 
 const NIGHTS = 31;
 const MEMORY_BYTES = 8 * MIB;
-const FULL_EVERY = 4;
-const DAYS = 5;
-const WEEKS = 3;
-const POLICY = `full-every = ${FULL_EVERY}\nkeep = { daily = ${DAYS}, weekly = ${WEEKS}, time-zone = "UTC" }`;
-
-/** What the policy keeps of one image a night, read off a calendar: night 0 is Monday, 5 January 2026. */
-function keptNights(nights: number): Set<number> {
-  const last = nights - 1;
-  const kept = new Set<number>();
-  for (let night = Math.max(0, last - DAYS + 1); night <= last; night++) kept.add(night);
-  const week = (night: number): number => Math.floor(night / 7);
-  // Each week that the days do not cover gives its last night that is still there, and that is its Sunday.
-  const covered = new Set([...kept].map(week));
-  const weeks: number[] = [];
-  for (let w = week(last); w >= 0 && weeks.length < WEEKS; w--) if (!covered.has(w)) weeks.push(w);
-  for (const w of weeks) kept.add(w * 7 + 6);
-  // And what these are differences to.
-  for (const night of [...kept]) for (let base = night - (night % FULL_EVERY); base < night; base++) kept.add(base);
-  return kept;
-}
 
 test('a month of nights', async (t) => {
   t.timeout(240_000);
@@ -45,9 +26,9 @@ test('a month of nights', async (t) => {
     house.now = FIRST_NIGHT + night * DAY_MS;
     changePages(memory, night % 3 === 0 ? 'scattered' : 'clustered', night % 7 === 6 ? 0.2 : 0.03, night + 1);
     copyFileSync(memory, house.path(`memory-${night}`));
-    const report = await house.runOne(oneJob(POLICY));
+    const report = await house.runOne(oneJob(MONTH_POLICY));
     t.deepEqual([report.status, report.verified], ['ok', true], report.error?.message);
-    t.is(report.chainLength, (night % FULL_EVERY) + 1);
+    t.is(report.chainLength, chainLengthOf(night));
     images.push(basename(report.image!));
     memories.push(house.path(`memory-${night}`));
     const kept = [...keptNights(night + 1)].sort((a, b) => a - b);
@@ -78,7 +59,7 @@ test('a month with a bad night now and then', async (t) => {
     const isLost = night % 13 === 12;
     if (isLost) for (const name of house.stored().slice(-1)) rmSync(`${house.store}/${name}`);
     if (night === 20) writeFileSync(`${house.store}/${house.stored().at(-1)}`, 'overwritten');
-    const toml = isOff ? oneJob(POLICY).replace('"memory"', '"off"') : oneJob(POLICY);
+    const toml = isOff ? oneJob(MONTH_POLICY).replace('"memory"', '"off"') : oneJob(MONTH_POLICY);
     const report = await house.runOne(toml);
     if (report.error !== undefined) failed.push(night);
     else {

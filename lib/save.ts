@@ -82,7 +82,7 @@ import {
   STAT_READ_BYTES,
   sumStat,
 } from './pipeline/control.js';
-import { createDuplicatesShared } from './pipeline/duplicates.js';
+import { createDuplicatesShared, type DuplicatesShared, keepDuplicatesTable } from './pipeline/duplicates.js';
 import type { ImageSourceDescription, SourceDescription } from './pipeline/feeds/sourceDescription.js';
 import { OPEN_ENDED_BYTES } from './pipeline/readJob.js';
 import {
@@ -474,7 +474,10 @@ export class Save {
     const { live } = this.#options;
     const { description, guarded } = this.#inputs.source;
     if (live === undefined || description.kind !== 'extents') {
-      return await runJobs<SaveWorkerResult>(this.#jobs(shared, description), this.#control);
+      const duplicates = this.#withReferences ? createDuplicatesShared() : undefined;
+      const results = await runJobs<SaveWorkerResult>(this.#jobs(shared, description, duplicates), this.#control);
+      if (duplicates !== undefined) keepDuplicatesTable(duplicates);
+      return results;
     }
     this.#live = await saveLive({
       machine: live,
@@ -483,16 +486,15 @@ export class Save {
       image: this.#image,
       shared,
       geometry: this.#geometry,
-      jobs: (source) => this.#jobs(shared, source),
+      jobs: (source) => this.#jobs(shared, source, undefined),
     });
     return this.#live.results;
   }
 
-  #jobs(shared: CommitShared, source: SaveJob['source']): SaveJob[] {
+  #jobs(shared: CommitShared, source: SaveJob['source'], duplicates: DuplicatesShared | undefined): SaveJob[] {
     const { pageSize, segmentSize, chunkSize, codec, normalPageRatio } = this.#settings;
     const { kernel, device } = this.#detector;
     const base = this.#inputs.base.map(describeLink);
-    const duplicates = this.#withReferences ? createDuplicatesShared() : undefined;
     return Array.from(
       { length: this.#threads },
       (_, worker): SaveJob => ({

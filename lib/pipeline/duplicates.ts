@@ -41,11 +41,18 @@ export interface DuplicatesShared {
   readonly done: Uint8Array;
 }
 
+/** The table of a save that is done. A process that saves often would else hold many of them, until they are collected. */
+let spareTable: BigUint64Array | undefined;
+
 export function createDuplicatesShared(): DuplicatesShared {
-  return {
-    table: new BigUint64Array(new SharedArrayBuffer(TABLE_ENTRIES * 8)),
-    done: new Uint8Array(new SharedArrayBuffer(RING_SLOTS)),
-  };
+  const table = spareTable?.fill(0n) ?? new BigUint64Array(new SharedArrayBuffer(TABLE_ENTRIES * 8));
+  spareTable = undefined;
+  return { table, done: new Uint8Array(new SharedArrayBuffer(RING_SLOTS)) };
+}
+
+/** After a save whose threads are done with it. */
+export function keepDuplicatesTable({ table }: DuplicatesShared): void {
+  spareTable = table;
 }
 
 /** What is left of a segment's data pages. */

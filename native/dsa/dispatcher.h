@@ -39,7 +39,7 @@ class Dispatcher {
   /// Lets queues be tried again that have refused, tests the sick ones.
   void tend(int64_t now);
   /// When a sick queue wants to be tended next; 0: never.
-  int64_t next_test() const;
+  int64_t next_test(int64_t now) const;
 
   /// From now on nothing goes out; what stands in line is settled as unknown.
   void stop();

@@ -34,6 +34,7 @@ std::unique_ptr<Flight> Flight::create(uint32_t capacity) {
   void* const memory =
       mmap(nullptr, flight->memory_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
   if (memory == MAP_FAILED) return nullptr;
+  madvise(memory, flight->memory_bytes_, MADV_DONTFORK);
   flight->memory_ = memory;
   flight->capacity_ = capacity;
   flight->batch_ = static_cast<Descriptor*>(memory);
@@ -91,6 +92,11 @@ void Flight::fill_noops(uint32_t count, bool batch) {
   batch_->hw.desc_count = count;
   clear_record(*batch_record_);
   first_open_ = 0;
+}
+
+void Flight::fill_drain() {
+  fill_noops(1, false);
+  descriptors_[0] = drain_descriptor(&records_[0]);
 }
 
 }  // namespace vmsnap::dsa

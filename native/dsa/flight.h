@@ -2,7 +2,8 @@
 //
 // Descriptors and records are linked when the flight is made; for each compare only its source, its size and the
 // record's status are stored later. All of it lies in pages of its own, because an operation that was lost may write
-// its record at any time until the queue is closed.
+// its record at any time until the queue is closed; and no child of a fork gets these pages, because the kernel would
+// make them read-only for as long as both have them, and the device's next store a page fault.
 #pragma once
 
 #include <cstdint>
@@ -58,6 +59,8 @@ class Flight {
 
   /// Only for what stands alone: NOOPs of tests in place of compares. Fills and clears `count` of them.
   void fill_noops(uint32_t count, bool batch);
+  /// The same: one DRAIN, which ends when all that the queue has taken before has ended.
+  void fill_drain();
 
  private:
   Flight() = default;

@@ -3,9 +3,8 @@
 // batch, or several single descriptors in one submission).
 //
 //   submit():          put the request in line; pump
-//   pump:              while a queue has room and work is in line: take a flight with work, fill it, send it, and hand
-//   it
-//                      to the completion thread, or what was not taken back to the line
+//   pump:              while a queue has room and work is in line: take a flight with work, fill it, send it, and
+//                      hand it to the completion thread, or what was not taken back to the line
 //   completion thread: take what was handed over; look at the records that are awaited; settle what is done (answers,
 //                      work to be asked again); free its entries; pump; tell the waiting
 //                      nothing done: wait, first in the core, then asleep for short times; after a time each flight is
@@ -46,8 +45,6 @@ constexpr uint32_t kPassesPerTending = 256;
 constexpr uint32_t kSleepsPerTending = 8;
 /// As many as a device executes at once, more or less; the others are hardly done before them.
 constexpr size_t kWatchedFlights = 4;
-/// Sleep of the completion thread while the NOOP of a sick queue is under way.
-constexpr int64_t kTestPollNanoseconds = kNanosecondsPerMillisecond;
 constexpr unsigned long kTimerSlackNanoseconds = 1000;
 
 /// All signals but those that an instruction of the thread itself raises.
@@ -281,11 +278,11 @@ class Offload::Implementation {
 
   void sleep_until_needed(std::unique_lock<std::mutex>& lock, int64_t now) {
     asleep_ = true;
-    const int64_t next_test = dispatcher_.next_test();
+    const int64_t next_test = dispatcher_.next_test(now);
     if (next_test == 0) {
       work_.wait(lock);
     } else if (next_test > now) {
-      work_.wait_for(lock, std::chrono::nanoseconds(std::min(next_test - now, kTestPollNanoseconds)));
+      work_.wait_for(lock, std::chrono::nanoseconds(next_test - now));
     }
     asleep_ = false;
   }

@@ -306,6 +306,9 @@ TEST(dsa_queue_write_tells_errors) {
   CHECK_EQ(write_eight({64, -ENXIO}).sent.error, ENXIO);
   CHECK_EQ(write_eight({-EINTR, -EINTR}).sent.taken, uint32_t{8});
   CHECK_EQ(write_eight(std::vector<ssize_t>(1000, -EINTR)).sent.error, EAGAIN);
+  // Less than a descriptor is nothing that a queue does.
+  CHECK_EQ(write_eight({64, 63}).sent.error, EIO);
+  CHECK_EQ(write_eight({64, 63}).sent.taken, uint32_t{1});
   // A kernel that claims more than it was given.
   CHECK_EQ(write_eight({64 * 100}).sent.taken, uint32_t{8});
 }

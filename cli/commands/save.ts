@@ -16,6 +16,7 @@ import { CODECS, DETECTORS, LAYOUTS } from '../../lib/optionWords.js';
 import type { CommandContext, CommandSpec } from '../command.js';
 import { parseKeyValues } from '../options/keyValueOption.js';
 import { parseRegion } from '../options/regionOption.js';
+import { dsaLog } from '../output/dsaLog.js';
 import { formatBytes, formatDuration, formatRatio, formatShare } from '../output/units.js';
 import { UsageError } from '../usageError.js';
 import {
@@ -115,10 +116,14 @@ async function runSave(context: CommandContext): Promise<number> {
     () => saveJson(result),
     () => saveSummary(result),
   );
-  if (!args.flag('quiet') && result.run.dsaPresent === true) {
-    context.talk.note(`detector ${result.run.detector}: ${result.run.detectorReason}`);
-  }
+  if (!args.flag('quiet')) tellDetector(context, result);
   return exitCodeFor(result.warnings);
+}
+
+/** JSON has all of it. */
+function tellDetector({ args, talk }: CommandContext, { run }: SaveResult): void {
+  if (run.dsaPresent === true) talk.note(`detector ${run.detector}: ${run.detectorReason}`);
+  if (run.dsa !== undefined && !args.flag('json')) for (const line of dsaLog(run.dsa)) talk.info(line);
 }
 
 /** SOURCE may be left out, and then must be, if every region names its own file. */

@@ -40,7 +40,7 @@ class Flight {
   /// In the list of those that were submitted just now.
   Flight* next = nullptr;
 
-  /// Writes the descriptors of all pieces and clears their records.
+  /// Writes the descriptors of all pieces and clears their records. `as_batch` is decided.
   void fill();
   /// Takes members from `kept` on out of the flight and gives them to `line`.
   void put_back(uint32_t kept, Line& line);
@@ -49,10 +49,10 @@ class Flight {
   const Descriptor* first_descriptor() const { return as_batch ? batch_ : descriptors_; }
   uint32_t descriptor_count() const { return as_batch ? 1 : members; }
 
-  /// Whether all records that are waited for are written.
-  bool is_done() { return as_batch ? status_of(*batch_record_) != DSA_COMP_NONE : all_written(); }
+  /// Whether all records that are waited for are written. Mostly not: then it is one look at one of them.
+  bool is_done() { return status_of(*awaited_) != DSA_COMP_NONE && (as_batch || all_written()); }
   /// A record that will be written before the flight is done.
-  const CompletionRecord& awaited() const { return as_batch ? *batch_record_ : records_[first_open_]; }
+  const CompletionRecord& awaited() const { return *awaited_; }
 
   const CompletionRecord& batch_record() const { return *batch_record_; }
   const CompletionRecord* records() const { return records_; }
@@ -64,7 +64,16 @@ class Flight {
 
  private:
   Flight() = default;
-  bool all_written();
+  void await_first();
+  /// Of single members, the first of which is.
+  bool all_written() {
+    const CompletionRecord* const last = records_ + members - 1;
+    while (awaited_ != last) {
+      ++awaited_;
+      if (status_of(*awaited_) == DSA_COMP_NONE) return false;
+    }
+    return true;
+  }
 
   void* memory_ = nullptr;
   size_t memory_bytes_ = 0;
@@ -73,8 +82,8 @@ class Flight {
   CompletionRecord* batch_record_ = nullptr;
   Descriptor* descriptors_ = nullptr;
   CompletionRecord* records_ = nullptr;
-  /// Of single members: the first whose record is not known to be written.
-  uint32_t first_open_ = 0;
+  /// That of the batch, or of the first single member whose record is not known to be written.
+  const CompletionRecord* awaited_ = nullptr;
 };
 
 }  // namespace vmsnap::dsa

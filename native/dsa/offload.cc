@@ -199,14 +199,18 @@ class Offload::Implementation {
   /// as can be, because this is what waiting costs.
   __attribute__((noinline)) void wait_for_device(CpuWait& pause) {
     if (active_.empty()) return;
+    Flight* const* const flights = active_.data();
+    Flight* const* const end = flights + active_.size();
+    Flight* const* const watched_end = flights + std::min(active_.size(), kWatchedFlights);
     uint32_t sleeps = 0;
     while (!arrived_.load(std::memory_order_relaxed)) {
-      const size_t watched = pause.is_short() ? std::min(active_.size(), kWatchedFlights) : active_.size();
-      for (size_t i = 0; i < watched; ++i) {
-        if (active_[i]->is_done()) return;
+      const bool is_short = pause.is_short();
+      Flight* const* const look_end = is_short ? watched_end : end;
+      for (Flight* const* flight = flights; flight != look_end; ++flight) {
+        if ((*flight)->is_done()) return;
       }
-      if (!pause.is_short() && ++sleeps > kSleepsPerTending) return;
-      pause.wait(active_.front()->awaited());
+      if (!is_short && ++sleeps > kSleepsPerTending) return;
+      pause.wait(flights[0]->awaited());
     }
   }
 

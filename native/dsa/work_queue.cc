@@ -159,7 +159,7 @@ void WorkQueue::lose(std::unique_ptr<Flight> flight) {
   become_sick(probed_.handle->has_software_error() ? why + also : why);
 }
 
-void WorkQueue::reclaim() {
+void WorkQueue::reclaim_answered() {
   for (std::unique_ptr<Flight>& flight : lost_flights_) {
     if (!flight->is_done()) continue;
     entries_ -= flight->entries;

@@ -63,7 +63,9 @@ class WorkQueue {
   /// May be tried again after a refusal; sick if it has refused everything for too long.
   void unblock(int64_t now);
   /// Takes back what lost operations hold and have no use for any more.
-  void reclaim();
+  void reclaim() {
+    if (!lost_flights_.empty()) reclaim_answered();
+  }
 
   /// Sick queues: starts tests that are due and looks at those under way.
   void test(int64_t now);
@@ -85,6 +87,7 @@ class WorkQueue {
   void test_failed(int64_t now);
   void start_test(int64_t now);
   void test_ended(int64_t now, bool good);
+  void reclaim_answered();
   void free_lost_entries();
   void refuse_unit(uint32_t unit_bytes);
   void refuse_batch(uint32_t members);

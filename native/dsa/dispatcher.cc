@@ -5,8 +5,9 @@
 
 namespace vmsnap::dsa {
 
-Dispatcher::Dispatcher(std::vector<std::unique_ptr<WorkQueue>> queues, const OffloadLimits& limits)
-    : queues_(std::move(queues)), limits_(limits) {
+Dispatcher::Dispatcher(std::vector<std::unique_ptr<WorkQueue>> queues, const OffloadLimits& limits,
+                       NumaDistances distances)
+    : queues_(std::move(queues)), limits_(limits), distances_(std::move(distances)) {
   for (const std::unique_ptr<WorkQueue>& queue : queues_) {
     several_nodes_ = several_nodes_ || queue->numa_node() != queues_.front()->numa_node();
   }

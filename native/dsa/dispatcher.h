@@ -15,7 +15,8 @@ namespace vmsnap::dsa {
 
 class Dispatcher {
  public:
-  Dispatcher(std::vector<std::unique_ptr<WorkQueue>> queues, const OffloadLimits& limits);
+  Dispatcher(std::vector<std::unique_ptr<WorkQueue>> queues, const OffloadLimits& limits,
+             NumaDistances distances = NumaDistances());
 
   /// Puts a whole request in line. What makes no sense (null, pages of no bytes) stays unknown.
   void add(PageCheck& check);

@@ -5,11 +5,7 @@ import type { Diagnosis, DoctorDevice, PciDevice, SystemFacts } from './report.j
 import { kernelOlderThan } from './systemFacts.js';
 
 /** MADV_POPULATE_READ came with Linux 5.14. Without it no page can be made reachable for a device. */
-export function kernelDiagnoses(
-  devices: readonly DoctorDevice[],
-  system: SystemFacts,
-  emulated: boolean,
-): Diagnosis[] {
+export function kernelDiagnoses(devices: readonly DoctorDevice[], system: SystemFacts, emulated: boolean): Diagnosis[] {
   if (emulated || devices.length === 0 || !kernelOlderThan(system, 5, 14)) return [];
   return [
     {

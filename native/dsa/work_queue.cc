@@ -200,7 +200,8 @@ int64_t WorkQueue::next_test(int64_t now) const {
 void WorkQueue::start_test(int64_t now) {
   reclaim();
   test_drains_ = tests_passed_ >= kGoodTests;
-  // Even where all places are counted as taken: what was lost may have left the queue, and a dropped test costs nothing.
+  // Even where all places are counted as taken: what was lost may have left the queue, and a dropped test costs
+  // nothing.
   std::unique_ptr<Flight> flight = Flight::create(1);
   if (!flight) return test_ended(now, false);
   if (test_drains_) {

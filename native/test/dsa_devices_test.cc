@@ -355,8 +355,8 @@ TEST(dsa_devices_that_answer_much_too_late_harm_nothing) {
   CHECK(rig.report().counters.lost > 0);
 }
 
-// What was lost may still have its place in the queue, and a dedicated queue drops what is too much without a word: those
-// places are not given away before they are free.
+// What was lost may still have its place in the queue, and a dedicated queue drops what is too much without a word:
+// those places are not given away before they are free.
 TEST(dsa_devices_places_of_lost_operations_are_kept) {
   dsa::EmulatedQueue queue = dedicated_queue();
   queue.size = 4;

@@ -11,8 +11,8 @@ import { openDsa, type SaveOptions, save } from '../../lib/index.js';
 import type { DsaFault, DsaFaultKind, EmulatedDsaDevice, EmulatedDsaQueue } from '../../native/binding.js';
 import { QUEUE_BY_WAY } from './support/dsa.js';
 import { sameBytes } from './support/expect.js';
-import { KIB, MIB } from './support/memory.js';
 import { type Machine, machines, type WrittenMachine, writeMachine } from './support/machines.js';
+import { KIB, MIB } from './support/memory.js';
 import { Workspace, workspace } from './support/workspace.js';
 
 process.env.SOURCE_DATE_EPOCH = '1700000000';

@@ -85,7 +85,7 @@ function fittingValue(kind: DsaFaultKind, value: number, error: number): number 
 
 const plans = fc.record({
   devices: fc.array(devices, { minLength: 1, maxLength: 2 }),
-  faults: fc.oneof(fc.constant([]), fc.array(faults, { maxLength: 6 })),
+  faults: fc.array(faults, { maxLength: 6 }),
   batchPages: fc.constantFrom(1, 2, 64, 128, 1024),
   depth: fc.constantFrom(undefined, 1, 3, 64),
   selfCheck: fc.boolean(),

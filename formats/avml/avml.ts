@@ -51,7 +51,7 @@ export function openAvml(file: ForeignFile): MemoryFile {
     pageSize: FOREIGN_PAGE_BYTES,
     regions: plan.regions,
     pages: avmlPages(file, plan),
-    knownPages: countPages(plan),
+    countPages: () => countPages(plan),
     attachments: [],
     files: [{ fd: file.fd, path: file.path }],
     close: () => {},

@@ -71,7 +71,7 @@ export function openElfCore(file: ForeignFile): MemoryFile {
     pageSize: FOREIGN_PAGE_BYTES,
     regions: plan.regions,
     pages: rangePages(file, plan),
-    knownPages: countPages(plan),
+    countPages: () => countPages(plan),
     attachments: attachmentsOf(file, notes, told),
     files: [{ fd: file.fd, path: file.path }],
     close: () => {},

@@ -6,7 +6,7 @@
  */
 import { FOREIGN_REGIONS_MAX } from '../foreignFile.js';
 import { shared } from '../ranges/rangePages.js';
-import { bitsIn } from './bitCount.js';
+import { bitsIn } from '../bitCount.js';
 import { type DumpBytes, damagedDump } from './dumpBytes.js';
 import { type FrameRun, FrameRuns } from './frameRuns.js';
 import type { KdumpHeader } from './kdumpHeader.js';

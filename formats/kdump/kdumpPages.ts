@@ -6,7 +6,7 @@
  */
 import type { VmsnapError } from '../../native/errors.js';
 import type { PageFinder, PageSource, StretchExtents } from '../memoryFile.js';
-import { bitsAmong, hasBit } from './bitCount.js';
+import { bitsAmong, hasBit } from '../bitCount.js';
 import { RANK_FRAMES } from './bitmaps.js';
 import { type DumpBytes, type DumpPlace, damagedDump, openDumpBytes, unsupportedDump } from './dumpBytes.js';
 import {

@@ -40,7 +40,7 @@ export function openLime(file: ForeignFile): MemoryFile {
     pageSize: FOREIGN_PAGE_BYTES,
     regions: plan.regions,
     pages: rangePages(file, plan),
-    knownPages: countPages(plan),
+    countPages: () => countPages(plan),
     attachments: [],
     files: [{ fd: file.fd, path: file.path }],
     close: () => {},

@@ -4,9 +4,8 @@
  * The table of pieces (rangePieces.ts) is shared by all threads: three numbers each (offset in the region, offset in the file,
  * bytes), rising. What no piece covers is zero, what the file has left out is absent.
  */
-import { native } from '../../native/binding.js';
-import { errnoError } from '../../native/errors.js';
 import { FOREIGN_PAGE_BYTES, type ForeignFile } from '../foreignFile.js';
+import { seekData } from '../holes.js';
 import {
   addExtent,
   type ExtentPages,
@@ -90,7 +89,6 @@ export class RangeFinder implements PageFinder {
   }
 
   nextUsed(region: number, from: number, end: number): number {
-    const { fd, path } = this.#pages;
     const last = this.#pages.firstRange[region + 1]!;
     for (let i = this.#firstEndingAfter(region, from); i < last; i++) {
       const { start, fileOffset, bytes } = this.#range(i);
@@ -98,8 +96,7 @@ export class RangeFinder implements PageFinder {
       const at = Math.max(from, start);
       if (fileOffset === NOT_STORED) return at;
       const fileEnd = fileOffset + Math.min(bytes, end - start);
-      const data = native.seekData(fd, fileOffset + at - start, fileEnd);
-      if (data < 0) throw errnoError(data, 'read', path, fileOffset + at - start);
+      const data = seekData(this.#pages, fileOffset + at - start, fileEnd);
       if (data < fileEnd) {
         const used = start + data - fileOffset;
         return Math.max(from, used - (used % FOREIGN_PAGE_BYTES));

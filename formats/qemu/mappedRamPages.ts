@@ -102,7 +102,10 @@ export function checkBitmapEnd(fd: number, path: string, bitmapOffset: number, p
 }
 
 /** By the bitmaps of these blocks. */
-export function countMappedPages({ fd, path }: { readonly fd: number; readonly path: string }, blocks: readonly QemuBlock[]): KnownPages {
+export function countMappedPages(
+  { fd, path }: { readonly fd: number; readonly path: string },
+  blocks: readonly QemuBlock[],
+): KnownPages {
   const bytes = new Uint8Array(COUNT_BYTES);
   let total = 0;
   let stored = 0;

@@ -28,7 +28,8 @@ export function piecesOf(plan: RangePlan, region: number): Piece[] {
   for (let i = plan.firstPlaced[region]!; i < plan.firstPlaced[region + 1]!; i++) {
     const { range, regionOffset } = plan.placed[i]!;
     const end = regionOffset + range.memoryBytes;
-    if (range.fileOffset === undefined) addLeftOut(pieces, Math.max(pageFloor(regionOffset), storedEnd), pageCeiling(end));
+    if (range.fileOffset === undefined)
+      addLeftOut(pieces, Math.max(pageFloor(regionOffset), storedEnd), pageCeiling(end));
     else {
       addStored(pieces, regionOffset, range.fileOffset, range.memoryBytes);
       storedEnd = pageCeiling(end);

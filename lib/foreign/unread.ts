@@ -16,7 +16,8 @@ interface UnreadFormat {
 const WINDOWS_HINT = 'dump the machine in another format: virsh dump --memory-only, or dump-guest-memory without -w';
 const DISK_HINT =
   'give a file of memory; the memory that a snapshot keeps in a disk is saved by starting the machine from it';
-const VMWARE_HINT = 'the memory is in the .vmem file beside it, which is raw: save that (or convert both with vmss2core)';
+const VMWARE_HINT =
+  'the memory is in the .vmem file beside it, which is raw: save that (or convert both with vmss2core)';
 const HIBERNATION_HINT = 'convert it into raw memory with a tool for such files, such as hibr2bin';
 const SWAP_HINT = 'give a file of memory; what a hibernated Linux has written there is packed in a way of its own';
 

@@ -49,7 +49,16 @@ function imageSection(report: InspectReport, numbers: Numbers): string[] {
     ...optionalRow('labels', printable([...labels].map(([key, value]) => `${key}=${value}`).join(', '))),
     row('source', printable([source.kind, source.name].filter((part) => part !== undefined).join(', '))),
     ...optionalRow('attached', printable(names.join(', '))),
+    ...optionalRow('encrypted', encryptionText(report)),
   ];
+}
+
+function encryptionText({ encryption }: InspectReport): string {
+  if (encryption === undefined) return '';
+  const isPassphrase = encryption.recipients.includes('scrypt');
+  const whom = isPassphrase ? 'with a passphrase' : `for ${plural(encryption.recipients.length, 'recipient')}`;
+  const kinds = isPassphrase ? '' : ` (${[...new Set(encryption.recipients)].join(', ')})`;
+  return printable(`${whom}${kinds}; ${encryption.opened ? 'opened' : 'sealed: the rest needs a key'}`);
 }
 
 function qemuText({ qemu }: InspectReport): string {

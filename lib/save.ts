@@ -251,10 +251,10 @@ async function openBaseChain(path: string, options: SaveOptions): Promise<Opened
 /** What changed in a machine is no less secret than what did not. */
 function requireEncryption({ input }: OpenedImage, { encryption }: SaveOptions): void {
   if (encryption !== undefined || input.head.start.encryption === undefined) return;
-  throw usage(
-    `the base ${input.path} is encrypted, and the new image is not`,
-    'name who can read it (--encrypt-to, --passphrase-file), or save without --base',
-  );
+  throw new VmsnapError('BASE_MISMATCH', `the base ${input.path} is encrypted, and the new image would not be`, {
+    path: input.path,
+    hint: 'name who can read it (--encrypt-to, --passphrase-file), or save without --base',
+  });
 }
 
 /** The pages of a migration stream may come again when they are stored already; a difference cannot be taken back. */

@@ -195,6 +195,8 @@ function integritySection(report: InspectReport, numbers: Numbers): string[] {
 function soundness(report: InspectReport): string {
   const { complete, problems } = report;
   if (isStream(report)) return 'unknown: of a stream only the beginning is read';
+  if (report.encryption?.opened === false && complete && problems.length === 0)
+    return 'yes, as far as it can be told without the key';
   if (complete && problems.length === 0) return 'yes; header, manifests, index and footer are sound';
   return complete ? 'yes, but damaged' : 'no: the image ends before its footer, or its end is damaged';
 }

@@ -32,6 +32,7 @@ import {
   warningsJson,
   workOptions,
 } from './commonOptions.js';
+import { ENCRYPTION_OPTIONS, encryptionOptions, imageOptions } from './keyOptions.js';
 
 export const LEVEL_MIN = -100;
 export const LEVEL_MAX = 22;
@@ -48,6 +49,7 @@ export const saveCommand: CommandSpec = {
     THREADS_OPTION,
     { name: 'base', kind: 'value', text: 'IMAGE; store only what differs from it; it stays needed' },
     BASE_DIR_OPTION,
+    ...ENCRYPTION_OPTIONS,
     { name: 'region', kind: 'list', text: 'NAME=SIZE@GPA[:FILE[+OFFSET]]; memory range, repeatable' },
     { name: 'layout', kind: 'value', text: 'flat (default), pc-q35, pc-i440fx or firecracker-x86', choices: LAYOUTS },
     FORMAT_OPTION,
@@ -164,7 +166,8 @@ function saveOptions(
       file,
     })),
     base: args.value('base'),
-    baseDirs: args.list('base-dir'),
+    ...imageOptions(context),
+    encryption: encryptionOptions(context),
     frozen: args.flag('frozen'),
     references: args.flag('no-references') ? false : undefined,
     force: args.flag('force'),
@@ -221,7 +224,13 @@ function saveSummary(result: SaveResult): string[] {
   ];
   if (run.dsa !== undefined) lines.push(dsaSummary(run.dsa));
   if (result.machine !== undefined) lines.push(machineSummary(result.machine));
+  if (result.encryption !== undefined) lines.push(encryptionSummary(result.encryption));
   return lines;
+}
+
+function encryptionSummary({ recipients }: NonNullable<SaveResult['encryption']>): string {
+  if (recipients.includes('scrypt')) return 'encrypted with a passphrase';
+  return `encrypted for ${recipients.length === 1 ? '1 recipient' : `${recipients.length} recipients`}`;
 }
 
 function machineSummary(machine: MachineRun): string {
@@ -274,6 +283,7 @@ function saveJson(result: SaveResult): object {
     sourceMayHaveChanged: result.sourceMayHaveChanged,
     attachments: result.attachments,
     base: baseJson(result),
+    encryption: result.encryption === undefined ? null : { recipients: [...result.encryption.recipients] },
     machine: machineJson(result.machine),
     run: {
       detector: run.detector,

@@ -5,6 +5,7 @@ import type {
   CodecName,
   DetectorName,
   LayoutName,
+  MachineOptions,
   RegionOption,
   SourceOptions,
 } from '../../types.js';
@@ -44,6 +45,8 @@ export interface BackupJob {
     readonly segmentSize: number | undefined;
     readonly chunkSize: number | undefined;
     readonly frozen: boolean;
+    /** Only of a source that is a running machine. */
+    readonly machine: MachineOptions | undefined;
     readonly labels: ReadonlyMap<string, string>;
     readonly attachments: readonly AttachmentOption[];
   };

@@ -58,6 +58,7 @@ export const saveCommand: CommandSpec = {
     { name: 'uuid', kind: 'value', text: "UUID; the machine's uuid" },
     { name: 'label', kind: 'list', text: 'KEY=VALUE; repeatable' },
     { name: 'attach', kind: 'list', text: 'NAME=FILE; a file to keep in the image, repeatable' },
+    { name: 'live', kind: 'flag', text: 'store its memory while the machine runs' },
     { name: 'after', kind: 'value', text: 'resume, pause or quit; default as found', choices: AFTER },
     { name: 'while-paused', kind: 'value', text: 'COMMAND; run while the machine is stopped' },
     { name: 'max-pause', kind: 'value', text: 'DURATION; give up and resume after it, as 10s' },
@@ -183,6 +184,7 @@ function machineOptions(
   const maxPause = args.value('max-pause');
   const options = {
     // The words were checked against the list above.
+    live: args.flag('live') || undefined,
     after: args.value('after') as MachineOptions['after'],
     whilePaused: args.value('while-paused'),
     quiesce: args.flag('quiesce') || undefined,
@@ -235,10 +237,16 @@ function encryptionSummary({ recipients }: NonNullable<SaveResult['encryption']>
 
 function machineSummary(machine: MachineRun): string {
   const { qemuVersion, machineType, found, left, pauseSeconds, memory, memoryReason, frozenFileSystems } = machine;
-  const pause = pauseSeconds === undefined ? '' : `, paused for ${formatDuration(pauseSeconds)}`;
+  const pause = pauseSeconds === undefined ? '' : `, paused for ${formatDuration(pauseSeconds)}${withoutLive(machine)}`;
   const way = memory === 'files' ? 'memory read from its file' : `memory through QEMU (${memoryReason})`;
   const frozen = frozenFileSystems === undefined ? '' : `; ${frozenFileSystems} file systems held still`;
   return `machine: ${machineType}, QEMU ${qemuVersion}, found ${found}, left ${left}${pause}; ${way}${frozen}`;
+}
+
+function withoutLive({ live }: MachineRun): string {
+  if (live === undefined) return '';
+  const { atLeast, atMost } = live.pauseWithoutSeconds;
+  return ` (estimate without --live: ${formatDuration(atLeast)} to ${formatDuration(atMost)})`;
 }
 
 function machineJson(machine: MachineRun | undefined): object | null {
@@ -247,6 +255,7 @@ function machineJson(machine: MachineRun | undefined): object | null {
   return {
     ...machine,
     pauseSeconds: pauseSeconds ?? null,
+    live: machine.live ?? null,
     memoryReason: memoryReason ?? null,
     frozenFileSystems: frozenFileSystems ?? null,
   };
@@ -295,6 +304,7 @@ function saveJson(result: SaveResult): object {
       readBytes: run.readBytes,
       holeBytes: run.holeBytes,
       sweptFiles: run.sweptFiles,
+      live: run.live ?? null,
     },
     warnings: warningsJson(result.warnings),
   };

@@ -108,9 +108,6 @@ async function runSave(context: CommandContext): Promise<number> {
   const { source, image } = files(context, regions);
   const { parseDuration } = await import('../../lib/duration.js');
   const options = saveOptions(context, regions, parseDuration);
-  // Before the rest of the library is loaded.
-  const { warmUp } = await import('../../lib/warmUp.js');
-  warmUp(source, options.threads);
   const { save } = await import('../../lib/save.js');
   const result = await save(source, image, options);
   await tellResult(

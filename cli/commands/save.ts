@@ -32,6 +32,7 @@ import {
   warningsJson,
   workOptions,
 } from './commonOptions.js';
+import { ENCRYPTION_OPTIONS, encryptionOptions, imageOptions } from './keyOptions.js';
 
 export const LEVEL_MIN = -100;
 export const LEVEL_MAX = 22;
@@ -48,6 +49,7 @@ export const saveCommand: CommandSpec = {
     THREADS_OPTION,
     { name: 'base', kind: 'value', text: 'IMAGE; store only what differs from it; it stays needed' },
     BASE_DIR_OPTION,
+    ...ENCRYPTION_OPTIONS,
     { name: 'region', kind: 'list', text: 'NAME=SIZE@GPA[:FILE[+OFFSET]]; memory range, repeatable' },
     { name: 'layout', kind: 'value', text: 'flat (default), pc-q35, pc-i440fx or firecracker-x86', choices: LAYOUTS },
     FORMAT_OPTION,
@@ -56,6 +58,7 @@ export const saveCommand: CommandSpec = {
     { name: 'uuid', kind: 'value', text: "UUID; the machine's uuid" },
     { name: 'label', kind: 'list', text: 'KEY=VALUE; repeatable' },
     { name: 'attach', kind: 'list', text: 'NAME=FILE; a file to keep in the image, repeatable' },
+    { name: 'live', kind: 'flag', text: 'store its memory while the machine runs' },
     { name: 'after', kind: 'value', text: 'resume, pause or quit; default as found', choices: AFTER },
     { name: 'while-paused', kind: 'value', text: 'COMMAND; run while the machine is stopped' },
     { name: 'max-pause', kind: 'value', text: 'DURATION; give up and resume after it, as 10s' },
@@ -105,9 +108,6 @@ async function runSave(context: CommandContext): Promise<number> {
   const { source, image } = files(context, regions);
   const { parseDuration } = await import('../../lib/duration.js');
   const options = saveOptions(context, regions, parseDuration);
-  // Before the rest of the library is loaded.
-  const { warmUp } = await import('../../lib/warmUp.js');
-  warmUp(source, options.threads);
   const { save } = await import('../../lib/save.js');
   const result = await save(source, image, options);
   await tellResult(
@@ -164,7 +164,8 @@ function saveOptions(
       file,
     })),
     base: args.value('base'),
-    baseDirs: args.list('base-dir'),
+    ...imageOptions(context),
+    encryption: encryptionOptions(context),
     frozen: args.flag('frozen'),
     references: args.flag('no-references') ? false : undefined,
     force: args.flag('force'),
@@ -180,6 +181,7 @@ function machineOptions(
   const maxPause = args.value('max-pause');
   const options = {
     // The words were checked against the list above.
+    live: args.flag('live') || undefined,
     after: args.value('after') as MachineOptions['after'],
     whilePaused: args.value('while-paused'),
     quiesce: args.flag('quiesce') || undefined,
@@ -221,15 +223,27 @@ function saveSummary(result: SaveResult): string[] {
   ];
   if (run.dsa !== undefined) lines.push(dsaSummary(run.dsa));
   if (result.machine !== undefined) lines.push(machineSummary(result.machine));
+  if (result.encryption !== undefined) lines.push(encryptionSummary(result.encryption));
   return lines;
+}
+
+function encryptionSummary({ recipients }: NonNullable<SaveResult['encryption']>): string {
+  if (recipients.includes('scrypt')) return 'encrypted with a passphrase';
+  return `encrypted for ${recipients.length === 1 ? '1 recipient' : `${recipients.length} recipients`}`;
 }
 
 function machineSummary(machine: MachineRun): string {
   const { qemuVersion, machineType, found, left, pauseSeconds, memory, memoryReason, frozenFileSystems } = machine;
-  const pause = pauseSeconds === undefined ? '' : `, paused for ${formatDuration(pauseSeconds)}`;
+  const pause = pauseSeconds === undefined ? '' : `, paused for ${formatDuration(pauseSeconds)}${withoutLive(machine)}`;
   const way = memory === 'files' ? 'memory read from its file' : `memory through QEMU (${memoryReason})`;
   const frozen = frozenFileSystems === undefined ? '' : `; ${frozenFileSystems} file systems held still`;
   return `machine: ${machineType}, QEMU ${qemuVersion}, found ${found}, left ${left}${pause}; ${way}${frozen}`;
+}
+
+function withoutLive({ live }: MachineRun): string {
+  if (live === undefined) return '';
+  const { atLeast, atMost } = live.pauseWithoutSeconds;
+  return ` (estimate without --live: ${formatDuration(atLeast)} to ${formatDuration(atMost)})`;
 }
 
 function machineJson(machine: MachineRun | undefined): object | null {
@@ -238,6 +252,7 @@ function machineJson(machine: MachineRun | undefined): object | null {
   return {
     ...machine,
     pauseSeconds: pauseSeconds ?? null,
+    live: machine.live ?? null,
     memoryReason: memoryReason ?? null,
     frozenFileSystems: frozenFileSystems ?? null,
   };
@@ -274,6 +289,7 @@ function saveJson(result: SaveResult): object {
     sourceMayHaveChanged: result.sourceMayHaveChanged,
     attachments: result.attachments,
     base: baseJson(result),
+    encryption: result.encryption === undefined ? null : { recipients: [...result.encryption.recipients] },
     machine: machineJson(result.machine),
     run: {
       detector: run.detector,
@@ -285,6 +301,7 @@ function saveJson(result: SaveResult): object {
       readBytes: run.readBytes,
       holeBytes: run.holeBytes,
       sweptFiles: run.sweptFiles,
+      live: run.live ?? null,
     },
     warnings: warningsJson(result.warnings),
   };

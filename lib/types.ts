@@ -86,6 +86,43 @@ export interface SourceOptions extends Pick<CommonOptions, 'signal' | 'onProgres
   readonly onRecognised?: ((source: RecognisedSource) => void) | undefined;
 }
 
+/** Where a passphrase is, or a key that systemd hands over. */
+export interface SecretSources {
+  readonly passphrase?: string | undefined;
+  /** Its contents without the end of the line. */
+  readonly passphraseFile?: string | undefined;
+  /** A shell command that writes the passphrase to its standard output. */
+  readonly passphraseCommand?: string | undefined;
+  /**
+   * The name of a systemd credential (LoadCredential=): age identities, one a line, or else a passphrase. To encrypt, it may hold
+   * recipients as well; of identities the public part is taken.
+   */
+  readonly credential?: string | undefined;
+  /** Called for a secret in a file that others may read. */
+  readonly onWarning?: ((warning: Warning) => void) | undefined;
+}
+
+/** What opens encrypted images, whichever of it fits. Read once an object, when the first encrypted image is met. */
+export interface KeySources extends SecretSources {
+  /** Identities of age: AGE-SECRET-KEY-1... */
+  readonly identities?: readonly string[] | undefined;
+  /** Files of them, one a line; lines that begin with # are comments. */
+  readonly identityFiles?: readonly string[] | undefined;
+}
+
+export interface KeyOptions {
+  /** For encrypted images; without it only what stands outside of the seal can be read. */
+  readonly keys?: KeySources | undefined;
+}
+
+/** Who can read an encrypted image: recipients, or who knows the passphrase; not both. */
+export interface EncryptionOptions extends SecretSources {
+  /** Public keys of age: age1... */
+  readonly recipients?: readonly string[] | undefined;
+  /** Files of them, one a line; lines that begin with # are comments. */
+  readonly recipientsFiles?: readonly string[] | undefined;
+}
+
 export interface SaveOptions extends CommonOptions, BaseDirOptions, SourceOptions {
   readonly codec?: CodecName | undefined;
   /** zstd -100 to 22, zlib 1 to 9; default 1. */
@@ -124,6 +161,8 @@ export interface SaveOptions extends CommonOptions, BaseDirOptions, SourceOption
    * under the same file name, whenever its memory is read.
    */
   readonly base?: string | undefined;
+  /** Encrypts the image; a difference to an encrypted image must be encrypted. */
+  readonly encryption?: EncryptionOptions | undefined;
   /** Stands in the image as its time of creation, to the second; default: SOURCE_DATE_EPOCH, else the clock. */
   readonly createdAt?: Date | undefined;
   readonly machine?: MachineOptions | undefined;
@@ -290,6 +329,8 @@ export interface SaveResult {
   readonly attachments: number;
   /** Of a differential image: what it needs, and how many images that is in all. */
   readonly base: { readonly path: string; readonly identity: string; readonly chainLength: number } | undefined;
+  /** Of an encrypted image: the kind of each recipient, as "X25519" or "scrypt" (a passphrase). */
+  readonly encryption: { readonly recipients: readonly string[] } | undefined;
   /** Of a running machine. */
   readonly machine: MachineRun | undefined;
   /** Facts of this run; never part of the image. */
@@ -313,7 +354,7 @@ export interface SaveResult {
   readonly warnings: readonly Warning[];
 }
 
-export interface BaseDirOptions {
+export interface BaseDirOptions extends KeyOptions {
   /** Folders in which the base of a differential image is sought if it is not beside the image. */
   readonly baseDirs?: readonly string[] | undefined;
 }
@@ -407,6 +448,10 @@ export interface FlattenOptions extends CommonOptions, BaseDirOptions {
   /** Default: as in the image. */
   readonly codec?: CodecName | undefined;
   readonly level?: number | undefined;
+  /** Encrypts the new image. For an encrypted image either this or `decrypt` must be given. */
+  readonly encryption?: EncryptionOptions | undefined;
+  /** Writes what an encrypted image holds in the clear. */
+  readonly decrypt?: boolean | undefined;
   /** Replace an existing file. */
   readonly force?: boolean | undefined;
 }
@@ -438,6 +483,11 @@ export interface Finding {
 export interface VerifyResult {
   readonly image: string;
   readonly intact: boolean;
+  /**
+   * True: the image is encrypted and no key was given. Then its structure and the checksums of what is stored were checked; what it holds,
+   * its bases, and that nobody changed it on purpose, were not.
+   */
+  readonly sealed: boolean;
   /** At most 1,000; `findingCount` has the true number. */
   readonly findings: readonly Finding[];
   readonly findingCount: number;
@@ -552,6 +602,8 @@ export interface InspectReport {
     readonly alignmentBytes: number;
   };
   readonly identity: string | undefined;
+  /** Of an encrypted image. Not opened: what is sealed is undefined. `recipients`: the kind of each, as "X25519" or "scrypt" (a passphrase). */
+  readonly encryption: { readonly opened: boolean; readonly recipients: readonly string[] } | undefined;
   /** What a differential image names as its base. */
   readonly base: { readonly identity: string; readonly fileName: string } | undefined;
   /** Undefined where the image is a stream or not complete, and in a report of an open image. */
@@ -631,7 +683,7 @@ export interface ChunkInfo {
   readonly crc: number;
 }
 
-export interface ExtractOptions {
+export interface ExtractOptions extends KeyOptions {
   readonly force?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
 }

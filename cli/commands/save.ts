@@ -16,6 +16,7 @@ import { CODECS, DETECTORS, LAYOUTS } from '../../lib/optionWords.js';
 import type { CommandContext, CommandSpec } from '../command.js';
 import { parseKeyValues } from '../options/keyValueOption.js';
 import { parseRegion } from '../options/regionOption.js';
+import { dsaLog } from '../output/dsaLog.js';
 import { formatBytes, formatDuration, formatRatio, formatShare } from '../output/units.js';
 import { UsageError } from '../usageError.js';
 import {
@@ -31,6 +32,7 @@ import {
   warningsJson,
   workOptions,
 } from './commonOptions.js';
+import { ENCRYPTION_OPTIONS, encryptionOptions, imageOptions } from './keyOptions.js';
 
 export const LEVEL_MIN = -100;
 export const LEVEL_MAX = 22;
@@ -47,6 +49,7 @@ export const saveCommand: CommandSpec = {
     THREADS_OPTION,
     { name: 'base', kind: 'value', text: 'IMAGE; store only what differs from it; it stays needed' },
     BASE_DIR_OPTION,
+    ...ENCRYPTION_OPTIONS,
     { name: 'region', kind: 'list', text: 'NAME=SIZE@GPA[:FILE[+OFFSET]]; memory range, repeatable' },
     { name: 'layout', kind: 'value', text: 'flat (default), pc-q35, pc-i440fx or firecracker-x86', choices: LAYOUTS },
     FORMAT_OPTION,
@@ -115,10 +118,14 @@ async function runSave(context: CommandContext): Promise<number> {
     () => saveJson(result),
     () => saveSummary(result),
   );
-  if (!args.flag('quiet') && result.run.dsaPresent === true) {
-    context.talk.note(`detector ${result.run.detector}: ${result.run.detectorReason}`);
-  }
+  if (!args.flag('quiet')) tellDetector(context, result);
   return exitCodeFor(result.warnings);
+}
+
+/** JSON has all of it. */
+function tellDetector({ args, talk }: CommandContext, { run }: SaveResult): void {
+  if (run.dsaPresent === true) talk.note(`detector ${run.detector}: ${run.detectorReason}`);
+  if (run.dsa !== undefined && !args.flag('json')) for (const line of dsaLog(run.dsa)) talk.info(line);
 }
 
 /** SOURCE may be left out, and then must be, if every region names its own file. */
@@ -159,7 +166,8 @@ function saveOptions(
       file,
     })),
     base: args.value('base'),
-    baseDirs: args.list('base-dir'),
+    ...imageOptions(context),
+    encryption: encryptionOptions(context),
     frozen: args.flag('frozen'),
     references: args.flag('no-references') ? false : undefined,
     force: args.flag('force'),
@@ -216,7 +224,13 @@ function saveSummary(result: SaveResult): string[] {
   ];
   if (run.dsa !== undefined) lines.push(dsaSummary(run.dsa));
   if (result.machine !== undefined) lines.push(machineSummary(result.machine));
+  if (result.encryption !== undefined) lines.push(encryptionSummary(result.encryption));
   return lines;
+}
+
+function encryptionSummary({ recipients }: NonNullable<SaveResult['encryption']>): string {
+  if (recipients.includes('scrypt')) return 'encrypted with a passphrase';
+  return `encrypted for ${recipients.length === 1 ? '1 recipient' : `${recipients.length} recipients`}`;
 }
 
 function machineSummary(machine: MachineRun): string {
@@ -269,6 +283,7 @@ function saveJson(result: SaveResult): object {
     sourceMayHaveChanged: result.sourceMayHaveChanged,
     attachments: result.attachments,
     base: baseJson(result),
+    encryption: result.encryption === undefined ? null : { recipients: [...result.encryption.recipients] },
     machine: machineJson(result.machine),
     run: {
       detector: run.detector,

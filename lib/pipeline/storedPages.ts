@@ -5,10 +5,10 @@
  * One a thread; the chunks of all images of a chain share one allowance.
  */
 import { corrupt } from '../../formats/vmsnap/corrupt.js';
-import { readExactly, readIndexBlock } from '../../formats/vmsnap/imageFile.js';
+import { placeIn, readExactly, readIndexBlock } from '../../formats/vmsnap/imageFile.js';
 import { decodeIndexEntry, type IndexEntry } from '../../formats/vmsnap/imageIndex.js';
 import { CHUNK_ENTRY_BYTES, INDEX_BLOCK_ENTRIES, MIB, PREFIX_BYTES } from '../../formats/vmsnap/layout.js';
-import { checkTables, decodePrefix } from '../../formats/vmsnap/record.js';
+import { decodePrefix } from '../../formats/vmsnap/record.js';
 import {
   chunkRawBytes,
   decodeSegmentTables,
@@ -121,7 +121,8 @@ export class StoredPages {
     const raw = into.subarray(0, chunkRawBytes(number, head.tables.dataPages, geometry));
     if (length > raw.length) throw corrupt(path, offset, `${what}: stored length ${length} for ${raw.length} bytes`);
     const stored = readImageRange(this.#link, offset, length, what, this.#stored);
-    const fault = decodeChunk(this.#codec, stored, head.bytes.readUInt32LE(entryAt + 4), raw);
+    const crc = head.bytes.readUInt32LE(entryAt + 4);
+    const fault = decodeChunk(this.#codec, { bytes: stored, crc }, number, head.tables.chunkSeal, raw);
     if (fault !== undefined) throw corrupt(path, offset, `${what}: ${fault}`);
     this.bytesRead += length;
   }
@@ -132,11 +133,20 @@ export class StoredPages {
     if (entry.headBytes > PREFIX_BYTES + segmentTablesMaxBytes(geometry, alignmentBytes))
       throw corrupt(path, entry.offset, `index: the record of segment ${segment} is larger than it can be`);
     const bytes = readExactly(this.#link, entry.offset, entry.headBytes, `the record of segment ${segment}`);
-    const prefix = decodePrefix(bytes, 0, { path, offset: entry.offset, binding: head.binding, alignmentBytes });
+    const prefix = decodePrefix(bytes, 0, placeIn(head, path, entry.offset));
     if (!matchesEntry(prefix, segment, entry)) throw entryMismatch(path, segment, entry.offset);
-    checkTables(bytes, prefix, path);
     const pages = geometry.pagesIn(segment);
-    const tables = decodeSegmentTables(bytes, prefix, geometry, pages, this.#states, this.#words, allowedStates, path);
+    const tables = decodeSegmentTables(
+      bytes,
+      prefix,
+      geometry,
+      pages,
+      this.#states,
+      this.#words,
+      allowedStates,
+      head.seal,
+      path,
+    );
     requireCounts(tables, entry, segment, prefix, path);
     this.bytesRead += bytes.length;
     const ordinals = new Int16Array(tables.pageCount).fill(-1);

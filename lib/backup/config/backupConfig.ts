@@ -4,6 +4,8 @@ import type {
   AttachmentOption,
   CodecName,
   DetectorName,
+  EncryptionOptions,
+  KeySources,
   LayoutName,
   RegionOption,
   SourceOptions,
@@ -47,6 +49,8 @@ export interface BackupJob {
     readonly labels: ReadonlyMap<string, string>;
     readonly attachments: readonly AttachmentOption[];
   };
+  /** Undefined: images are not encrypted. No secrets, only where they are. */
+  readonly encryption: JobEncryption | undefined;
   /** Images in a chain: a full one, and then differential ones; 1: every image is full. */
   readonly fullEvery: number;
   /** Undefined: nothing is ever removed. */
@@ -55,6 +59,12 @@ export interface BackupJob {
   readonly hooks: BackupHooks;
   readonly healthCheck: HealthCheck | undefined;
   readonly metricsFile: string | undefined;
+}
+
+export interface JobEncryption {
+  readonly encryption: EncryptionOptions;
+  /** What opens the images, as bases and to verify them; undefined: only their recipients can. */
+  readonly keys: KeySources | undefined;
 }
 
 export interface BackupHooks {

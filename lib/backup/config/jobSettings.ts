@@ -9,7 +9,7 @@ import {
 } from '../../../formats/vmsnap/layout.js';
 import { CODECS, DETECTORS, FORMATS, LAYOUTS } from '../../optionWords.js';
 import type { CodecName, DetectorName, LayoutName, SourceOptions } from '../../types.js';
-import type { BackupHooks, BackupJob, BackupSource, HealthCheck } from './backupConfig.js';
+import type { BackupHooks, BackupJob, BackupSource, HealthCheck, JobEncryption } from './backupConfig.js';
 import type { ConfigTable } from './configTable.js';
 import { templateFault } from './nameTemplate.js';
 
@@ -119,6 +119,7 @@ function readSettings(table: ConfigTable, home: string): JobSettings {
     folder: readPath(table, 'folder', home),
     nameTemplate: readTemplate(table),
     save: readSave(table, home),
+    encryption: readEncryption(table.table('encryption'), home),
     fullEvery: table.integer('full-every', 1, FULL_EVERY_MAX),
     retention: readRetention(table.table('keep')),
     verify: table.boolean('verify'),
@@ -126,6 +127,35 @@ function readSettings(table: ConfigTable, home: string): JobSettings {
     healthCheck: readHealthCheck(table.table('health-check'), home),
     metricsFile: readPath(table, 'metrics', home),
   } as JobSettings;
+}
+
+function readEncryption(table: ConfigTable | undefined, home: string): JobEncryption | undefined {
+  if (table === undefined) return undefined;
+  const recipient = table.string('recipient');
+  const recipientsFile = readPath(table, 'recipients-file', home);
+  const identityFile = readPath(table, 'identity-file', home);
+  const secret = {
+    passphraseFile: readPath(table, 'passphrase-file', home),
+    passphraseCommand: table.string('passphrase-command'),
+    credential: table.string('credential'),
+  };
+  table.refuseOthers();
+  if (recipient !== undefined && !recipient.startsWith('age1'))
+    throw table.wrong(
+      'recipient',
+      'must be a public key of age',
+      'it begins with age1; a secret key has no place here',
+    );
+  const hasSecret = Object.values(secret).some((value) => value !== undefined);
+  if (recipient === undefined && recipientsFile === undefined && !hasSecret)
+    throw table.wrong(undefined, 'names nobody who can read the images', 'as { credential = "vmsnap-key" }');
+  const encryption = {
+    recipients: recipient === undefined ? [] : [recipient],
+    recipientsFiles: recipientsFile === undefined ? [] : [recipientsFile],
+    ...secret,
+  };
+  const keys = { identityFiles: identityFile === undefined ? [] : [identityFile], ...secret };
+  return { encryption, keys: identityFile === undefined && !hasSecret ? undefined : keys };
 }
 
 function readTemplate(table: ConfigTable): string | undefined {
@@ -233,6 +263,9 @@ export function completeJob(
   defaults: JobSettings | undefined,
 ): BackupJob {
   const pick = <K extends keyof JobSettings>(key: K): JobSettings[K] | undefined => settings[key] ?? defaults?.[key];
+  const encryption = pick('encryption');
+  // What cannot be read here cannot be a base.
+  const isSealedForOthers = encryption !== undefined && encryption.keys === undefined;
   const save = <K extends keyof JobSettings['save']>(key: K) => settings.save[key] ?? defaults?.save[key];
   return {
     name,
@@ -256,7 +289,8 @@ export function completeJob(
         ([attached, file]) => ({ name: attached, file }),
       ),
     },
-    fullEvery: pick('fullEvery') ?? DEFAULT_FULL_EVERY,
+    encryption,
+    fullEvery: isSealedForOthers ? 1 : (pick('fullEvery') ?? DEFAULT_FULL_EVERY),
     retention: pick('retention'),
     verify: pick('verify') ?? true,
     hooks: pick('hooks') ?? NO_HOOKS,

@@ -28,9 +28,10 @@ for (const codec of ['zstd', 'none'] as const) {
   for (let round = 0; round <= Number(values.rounds); round++) {
     for (const way of ['plain', 'sealed'] as const) {
       const encryption = way === 'sealed' ? { recipients: [recipient] } : undefined;
-      const { run } = await save(memory, image, { codec, encryption, frozen: true, force: true });
+      const started = performance.now();
+      await save(memory, image, { codec, encryption, frozen: true, force: true });
       // The first round only warms up.
-      if (round > 0) seconds[way].push(run.durationSeconds);
+      if (round > 0) seconds[way].push((performance.now() - started) / 1000);
     }
   }
   const [plain, sealed] = [median(seconds.plain), median(seconds.sealed)];

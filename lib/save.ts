@@ -98,16 +98,19 @@ import {
 import { runJobs } from './pipeline/workerPool.js';
 import { reportProgress } from './progress.js';
 import { type LiveAddress, liveAddress } from './qemu/liveAddress.js';
+import { LayoutChanged } from './qemu/liveLayout.js';
 import { LiveMachine } from './qemu/liveMachine.js';
 import { describeLink } from './readJobs.js';
 import { type OpenedSource, openSource } from './source.js';
 import { settingsFor, withMachine } from './sourceSettings.js';
-import type { DsaRun, SaveOptions, SaveResult, Warning } from './types.js';
+import type { DsaRun, LiveMachineRun, SaveOptions, SaveResult, Warning } from './types.js';
 import { version } from './version.js';
 
 const STDOUT_FD = 1;
 /** Segments that a worker has with a DSA device while it compresses one. */
 const AHEAD_SEGMENTS = 2;
+/** How often a live save begins anew because the machine's memory is laid out in another way by the end. */
+const RESTARTS_MAX = 3;
 
 /**
  * Saves memory into an image.
@@ -130,18 +133,56 @@ async function saveMachine(
   options: SaveOptions,
 ): Promise<SaveResult> {
   requireNoLayout(source, options);
+  requireLiveFits(source, image, options);
+  for (let restarts = 0; ; restarts++) {
+    try {
+      return await saveMachineOnce(address, source, image, options, restarts);
+    } catch (error) {
+      if (!(error instanceof LayoutChanged) || restarts === RESTARTS_MAX) throw error;
+    }
+  }
+}
+
+async function saveMachineOnce(
+  address: LiveAddress,
+  source: string,
+  image: string,
+  options: SaveOptions,
+  restarts: number,
+): Promise<SaveResult> {
   options.signal?.throwIfAborted();
   const machine = await LiveMachine.find(address, image, options);
   try {
     // Nobody writes a machine that is stopped.
-    const stopped = { ...options, signal: machine.signal, frozen: true };
+    const stopped = {
+      ...options,
+      signal: machine.signal,
+      frozen: true,
+      live: machine.isLive ? machine.toStop : undefined,
+    };
     const result = await saveSource(source, image, stopped, machine);
-    return { ...result, machine: await machine.finish() };
+    return { ...result, machine: await machine.finish(liveMachineRun(result.run, restarts)) };
   } catch (error) {
     throw await machine.abandon(await machine.cause(error));
   } finally {
     machine.close();
   }
+}
+
+function liveMachineRun({ live, threads }: SaveResult['run'], restarts: number): LiveMachineRun | undefined {
+  if (live === undefined) return undefined;
+  const { firstPassSeconds, firstPassCpuSeconds, pauseSeconds, changesSeconds } = live;
+  const rest = pauseSeconds - changesSeconds;
+  const atLeast = rest + Math.min(firstPassSeconds, firstPassCpuSeconds / threads);
+  return { pauseWithoutSeconds: { atLeast, atMost: rest + firstPassSeconds }, restarts };
+}
+
+/** Before anything is asked of the machine. */
+function requireLiveFits(source: string, image: string, { machine, base, frozen, live }: SaveOptions): void {
+  if (live !== undefined) throw usage(`${source} is stopped by vmsnap itself`, 'ask for it with --live');
+  if (machine?.live !== true) return;
+  if (frozen === true) throw usage('a machine that is saved live is not frozen', 'leave out --frozen or --live');
+  requireWholeFile(image, base !== undefined);
 }
 
 /** A machine says itself what its memory is. */
@@ -176,7 +217,9 @@ async function saveSource(
       attachments = openAttachments(options.attachments ?? []);
       if (image !== '-') file = openImageFile(image, options);
     }
-    opened = await (machine?.open() ?? openSource(source, options, asked.pageSize, base[0] && imageRegions(base[0])));
+    const ofBase = base[0] && imageRegions(base[0]);
+    if (machine === undefined) opened = await openSource(source, options, asked.pageSize, ofBase);
+    else opened = await (machine.isLive ? machine.openLive() : machine.open());
     const settings = settingsFor(opened, asked, options, base[0]?.input.head.start);
     if (base[0] !== undefined && machine === undefined) requireNoStream(opened);
     if (options.live !== undefined) requireLive(opened, image, base);
@@ -272,9 +315,14 @@ function requireLive({ description }: OpenedSource, image: string, base: readonl
   if (description.kind !== 'extents') {
     throw usage('the memory of a running machine must lie in files as it is', 'save from its memory-backend-file');
   }
+  requireWholeFile(image, base.length > 0);
+}
+
+/** What has been stored is read again, and replaced; a difference would need its base for that. */
+function requireWholeFile(image: string, hasBase: boolean): void {
   if (image === '-') throw usage('the image of a running machine cannot go into a pipe', 'save it to a file');
-  if (base.length > 0) {
-    throw usage('the image of a running machine cannot be a difference', 'save it without --base, or stop the machine');
+  if (hasBase) {
+    throw usage('the image of a running machine cannot be a difference', 'save it without --base, or without --live');
   }
 }
 
@@ -331,7 +379,7 @@ export interface SaveInputs {
   /** Segments of the source may come in any order and repeatedly; its regions all have a size. */
   readonly mayOverride?: boolean | undefined;
   /** Stopped, and waiting for its memory to have been read. */
-  readonly machine?: Pick<LiveMachine, 'memoryRead'> | undefined;
+  readonly machine?: Pick<LiveMachine, 'memoryRead' | 'lateMemory'> | undefined;
   /** Of an image that is to be encrypted. */
   readonly seal?: NewSeal | undefined;
   /** What is known of the memory already, where it comes from an image. */
@@ -520,6 +568,7 @@ export class Save {
       source: description,
       files: guarded,
       image: this.#image,
+      late: this.#inputs.machine && (() => this.#inputs.machine!.lateMemory()),
       shared,
       geometry: this.#geometry,
       jobs: (source) => this.#jobs(shared, source, undefined),
@@ -546,7 +595,7 @@ export class Save {
         codec,
         detector: kernel,
         device:
-          source.kind === 'changed' || device === undefined
+          source.kind === 'changed' || source.kind === 'late' || device === undefined
             ? undefined
             : { handle: device.handle, aheadSegments: AHEAD_SEGMENTS, selfCheck: this.#selfCheck },
         normalPageRatio,

@@ -201,8 +201,12 @@ export interface LiveMachine {
 export interface LiveRun {
   /** Storing all memory while the machine ran: about as long as it would have stood still without that. */
   readonly firstPassSeconds: number;
+  /** Processor time of that, of all threads. */
+  readonly firstPassCpuSeconds: number;
   /** From the call of `stop` to that of `memoryRead`. */
   readonly pauseSeconds: number;
+  /** Of that: reading the stopped machine's memory, and copying what has changed. */
+  readonly changesSeconds: number;
   /** Storing what had been copied. */
   readonly lastPassSeconds: number;
   readonly changedPages: number;
@@ -218,6 +222,11 @@ export interface MachineOptions {
   readonly after?: 'resume' | 'pause' | 'quit' | undefined;
   /** A shell command that runs while the machine is stopped, before its memory is read: if it fails, so does the save. */
   readonly whilePaused?: string | undefined;
+  /**
+   * The memory is stored while the machine runs, and only what changes meanwhile is taken while it stands still. For memory in
+   * shared, named files, and whole images in a file. A machine that is found paused is saved as it stands.
+   */
+  readonly live?: boolean | undefined;
   /** The guest agent holds the guest's file systems still meanwhile. */
   readonly quiesce?: boolean | undefined;
   /** The guest agent's socket; libvirt knows it. */
@@ -239,6 +248,8 @@ export interface MachineRun {
   readonly left: 'running' | 'paused' | 'ended';
   /** From the first word of stopping it until it ran again; undefined: it did not run before, or does not after. */
   readonly pauseSeconds: number | undefined;
+  /** Of a save with `live`; undefined: without, or a machine that did not run. */
+  readonly live: LiveMachineRun | undefined;
   /** Whether the memory was read from its files, or came in the migration stream. */
   readonly memory: 'files' | 'stream';
   /** Why it came in the stream. */
@@ -247,6 +258,17 @@ export interface MachineRun {
   readonly frozenFileSystems: number | undefined;
   /** Block nodes that the machine may write; the image says what their files were. */
   readonly disks: number;
+}
+
+/** What it brought that the memory was stored while the machine ran. */
+export interface LiveMachineRun {
+  /**
+   * How long the machine would have stood still otherwise, an estimate between two bounds: what the pause took beside looking
+   * for changes, and the first pass; by its processor time, shared evenly by the threads, and as long as it took, with the machine beside it.
+   */
+  readonly pauseWithoutSeconds: { readonly atLeast: number; readonly atMost: number };
+  /** How often the machine's memory was laid out in another way by the end, and the save began anew. */
+  readonly restarts: number;
 }
 
 /** For the detectors `dsa` and `dsa-emulated`, and for `auto` where it takes a device. */

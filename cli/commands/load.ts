@@ -67,9 +67,6 @@ async function runLoad(context: CommandContext): Promise<number> {
   const [image, target] = args.requirePositionals(['IMAGE', 'TARGET']);
   if (args.flag('salvage')) return runSalvage(context, image!, target!);
   const options = loadOptions(context);
-  // Before the rest of the library is loaded.
-  const { warmUp } = await import('../../lib/warmUp.js');
-  warmUp(image, options.threads);
   const { load } = await import('../../lib/load.js');
   const result = await load(image!, target!, options);
   await tellResult(
@@ -90,7 +87,7 @@ async function runSalvage(context: CommandContext, image: string, target: string
     throw new UsageError(`--salvage does not go with --${other}`, 'salvage all memory into a new file first');
   const { baseDirs, keys, force, owner, mode, ...work } = loadOptions(context);
   const options: SalvageOptions = { ...work, baseDirs, keys, force, owner, mode };
-  const { salvage } = await import('../../lib/index.js');
+  const { salvage } = await import('../../lib/salvage.js');
   const result = await salvage(image, target, options);
   talk.clearProgress();
   for (const { message } of result.warnings) talk.warning(message);

@@ -20,7 +20,7 @@ export async function runLoadMachine(context: CommandContext, folder: string): P
   const [image] = args.requirePositionals(['IMAGE']);
   const other = NOT_OF_MACHINES.find((name) => args.flag(name));
   if (other !== undefined) throw new UsageError(`--${other} does not go with --machine`);
-  const { loadMachine } = await import('../../lib/index.js');
+  const { loadMachine } = await import('../../lib/qemu/incoming/loadMachine.js');
   const force = args.flag('force');
   const options = { ...workOptions(context), ...imageOptions(context), force };
   const result = await loadMachine(image!, folder, options);

@@ -56,7 +56,7 @@ async function runResume(context: CommandContext): Promise<number> {
     const hint = `write it behind --, as: vmsnap resume ${image} -- qemu-system-x86_64 ...`;
     throw new UsageError('the command of QEMU is missing', hint);
   }
-  const { resume } = await import('../../lib/index.js');
+  const { resume } = await import('../../lib/qemu/incoming/resume.js');
   const machine = await resume(image, command, {
     ...workOptions(context),
     ...imageOptions(context),

@@ -384,25 +384,36 @@ export class ChainDecoder {
       if (layer.bringPages?.(target, into) === true) return;
     } else if (ownAreThere) {
       for (let i = 0; i < count; i++) {
-        if (this.#owners[target.page + i] !== this.#owners[page]) this.#lookUp(layer, target, i, into);
-        else {
+        if (this.#owners[target.page + i] !== this.#owners[page]) {
+          this.#copyRun(layer, { ...target, page: target.page + i }, into.subarray(i * size, (i + 1) * size));
+        } else {
           const from = this.#places[target.page + i]! * size;
           this.data.copyWithin((place + i) * size, from, from + size);
         }
       }
       return;
     }
-    for (let i = 0; i < count; i++) this.#lookUp(layer, target, i, into);
+    this.#copyRun(layer, target, into);
   }
 
-  /** The `i`-th page of a run that begins with `target`, through the index of the image. */
-  #lookUp({ link, path, prefix }: Layer, { segment, page }: PageNumber, i: number, into: Uint8Array): void {
+  #copyRun(layer: Layer, target: PageNumber, into: Uint8Array): void {
+    for (let done = 0; done < into.length; ) {
+      const page = target.page + done / this.#pageSize;
+      const found = this.#lookUp(layer, { ...target, page }, (into.length - done) / this.#pageSize);
+      into.set(found, done);
+      done += found.length;
+    }
+  }
+
+  /** Up to `count` pages, through the index of the image: as many as lie side by side (StoredPages). */
+  #lookUp({ link, path, prefix }: Layer, first: PageNumber, count: number): Uint8Array {
     if (link === undefined)
       throw corrupt(path, prefix.offset, `segment ${prefix.subject}: the page of a reference is not at hand`);
     const pages = this.#storedPagesOf(link);
-    into.set(pages.page({ segment, page: page + i }), i * this.#pageSize);
+    const found = pages.pages(first, count);
     this.bytesRead += pages.bytesRead;
     pages.bytesRead = 0;
+    return found;
   }
 
   #targetOf(page: number): PageNumber {
@@ -427,7 +438,7 @@ export class ChainDecoder {
   matchData(states: Uint8Array, data: Uint8Array, same: Uint8Array): void {
     let ordinal = 0;
     for (let page = 0; page < this.#pageCount; page++) {
-      if (states[page] === STATE_DATA) this.#otherPlaces[page] = ordinal++;
+      this.#otherPlaces[page] = states[page] === STATE_DATA ? ordinal++ : NOT_NEEDED;
     }
     const match: TakeChunk = (layer, chunk, stored) => {
       const { first, pages } = this.#pagesOfChunk(layer, chunk);
@@ -442,15 +453,25 @@ export class ChainDecoder {
     this.#matchReferences(states, data, same);
   }
 
+  /** Runs of references at once: most duplicates come in runs. */
   #matchReferences(states: Uint8Array, data: Uint8Array, same: Uint8Array): void {
-    if (this.#references.length === 0) return;
     const size = this.#pageSize;
-    if (this.#scratch === undefined || this.#scratch.length < size) this.#scratch = new Uint8Array(size);
-    const page = this.#scratch.subarray(0, size);
-    for (const reference of this.#references) {
-      if (states[reference] !== STATE_DATA) continue;
-      this.#lookUp(this.#layers[this.#owners[reference]!]!, this.#targetOf(reference), 0, page);
-      native.matchPages(page, size, this.#otherPlaces, reference, 1, data, same);
+    for (let i = 0; i < this.#references.length; ) {
+      const first = this.#references[i]!;
+      const count = this.#runLength(i);
+      i += count;
+      const target = this.#targetOf(first);
+      const layer = this.#layers[this.#owners[first]!]!;
+      for (let done = 0; done < count; ) {
+        const page = first + done;
+        if (states[page] !== STATE_DATA) {
+          done++;
+          continue;
+        }
+        const found = this.#lookUp(layer, { ...target, page: target.page + done }, count - done);
+        native.matchPages(found, size, this.#otherPlaces, page, found.length / size, data, same);
+        done += found.length / size;
+      }
     }
   }
 

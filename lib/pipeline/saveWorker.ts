@@ -44,6 +44,7 @@ import { ChangedFeed } from './feeds/changedFeed.js';
 import { type Claim, ClaimNumbers, type Feed, type FeedContext, type StoredSegments } from './feeds/feed.js';
 import { FirstLookFeed } from './feeds/firstLookFeed.js';
 import { ImageFeed } from './feeds/imageFeed.js';
+import { LateFeed } from './feeds/lateFeed.js';
 import { QemuStreamFeed } from './feeds/qemuStreamFeed.js';
 import { RandomFeed } from './feeds/randomFeed.js';
 import type { ImageSourceDescription, SourceDescription } from './feeds/sourceDescription.js';
@@ -233,6 +234,8 @@ class SaveWorker {
         return new FirstLookFeed(source, context);
       case 'changed':
         return new ChangedFeed(source, context);
+      case 'late':
+        return new LateFeed(source, context);
     }
   }
 

@@ -93,9 +93,13 @@ export class StoredPages {
     this.#stored = Buffer.alloc(link.geometry.chunkSize);
   }
 
-  /** The bytes of a data page, valid until the next call. @throws CORRUPT if there is none. */
-  page({ segment, page }: PageNumber): Uint8Array {
+  /**
+   * The bytes of a data page and of those behind it, up to `count` pages in all, as far as they lie side by side in one chunk;
+   * valid until the next call. @throws CORRUPT if there is no such page.
+   */
+  pages({ segment, page }: PageNumber, count: number): Uint8Array {
     const { path, geometry } = this.#link;
+    const { pageSize, pagesPerChunk } = geometry;
     const entry = this.#entryOf(segment);
     if (entry === undefined) throw corrupt(path, 0, `there is a reference to segment ${segment}, which has no record`);
     const head = this.#heads.get(segment, () => this.#readHead(segment, entry));
@@ -105,11 +109,14 @@ export class StoredPages {
       throw corrupt(path, head.offset, what);
     }
     const ordinal = head.ordinals[page]!;
-    const number = Math.floor(ordinal / geometry.pagesPerChunk);
+    const number = Math.floor(ordinal / pagesPerChunk);
+    const first = ordinal % pagesPerChunk;
+    const most = Math.min(count, pagesPerChunk - first);
+    let found = 1;
+    while (found < most && head.states[page + found] === STATE_DATA) found++;
     const name = `${path}:${segment}:${number}`;
     const chunk = this.#chunks.get(name, (buffer) => this.#readChunk(head, segment, number, buffer));
-    const at = (ordinal % geometry.pagesPerChunk) * geometry.pageSize;
-    return chunk.subarray(at, at + geometry.pageSize);
+    return chunk.subarray(first * pageSize, (first + found) * pageSize);
   }
 
   #readChunk(head: Head, segment: number, number: number, into: Uint8Array): void {

@@ -7,6 +7,7 @@ import type {
   EncryptionOptions,
   KeySources,
   LayoutName,
+  MachineOptions,
   RegionOption,
   SourceOptions,
 } from '../../types.js';
@@ -46,6 +47,8 @@ export interface BackupJob {
     readonly segmentSize: number | undefined;
     readonly chunkSize: number | undefined;
     readonly frozen: boolean;
+    /** Only of a source that is a running machine. */
+    readonly machine: MachineOptions | undefined;
     readonly labels: ReadonlyMap<string, string>;
     readonly attachments: readonly AttachmentOption[];
   };

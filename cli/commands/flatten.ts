@@ -14,6 +14,7 @@ import {
   warningsJson,
   workOptions,
 } from './commonOptions.js';
+import { ENCRYPTION_OPTIONS, encryptionOptions, imageOptions } from './keyOptions.js';
 import { LEVEL_MAX, LEVEL_MIN } from './save.js';
 
 export const flattenCommand: CommandSpec = {
@@ -25,6 +26,8 @@ export const flattenCommand: CommandSpec = {
     { name: 'level', kind: 'value', text: 'N; zstd -100 to 22, zlib 1 to 9; default: as IMAGE' },
     THREADS_OPTION,
     BASE_DIR_OPTION,
+    ...ENCRYPTION_OPTIONS,
+    { name: 'decrypt', kind: 'flag', text: 'write what an encrypted IMAGE holds in the clear' },
     { name: 'force', kind: 'flag', text: 'replace OUT if it is there' },
     QUIET_OPTION,
     JSON_OPTION,
@@ -50,7 +53,9 @@ async function runFlatten(context: CommandContext): Promise<number> {
     ...workOptions(context),
     codec: args.value('codec') as CodecName | undefined,
     level: args.integer('level', LEVEL_MIN, LEVEL_MAX),
-    baseDirs: args.list('base-dir'),
+    ...imageOptions(context),
+    encryption: args.flag('decrypt') ? undefined : encryptionOptions(context),
+    decrypt: args.flag('decrypt'),
     force: args.flag('force'),
   };
   const { flatten } = await import('../../lib/flatten.js');
@@ -90,6 +95,7 @@ function flattenJson(source: string, result: SaveResult): object {
     codec: result.codec,
     level: result.level ?? null,
     attachments: result.attachments,
+    encryption: result.encryption === undefined ? null : { recipients: [...result.encryption.recipients] },
     run: { threads: run.threads, durationSeconds: run.durationSeconds, readBytes: run.readBytes },
     warnings: warningsJson(result.warnings),
   };

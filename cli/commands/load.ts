@@ -16,6 +16,7 @@ import {
   warningsJson,
   workOptions,
 } from './commonOptions.js';
+import { imageOptions, KEY_OPTIONS } from './keyOptions.js';
 import { runLoadMachine } from './loadMachine.js';
 
 const FORMATS: readonly TargetFormat[] = ['raw', 'elf', 'lime'];
@@ -34,6 +35,7 @@ export const loadCommand: CommandSpec = {
     THREADS_OPTION,
     { name: 'force', kind: 'flag', text: 'replace TARGET if it is there' },
     BASE_DIR_OPTION,
+    ...KEY_OPTIONS,
     { name: 'owner', kind: 'value', text: 'USER[:GROUP] of a new TARGET, names or numbers' },
     { name: 'mode', kind: 'value', text: 'MODE; permissions of a new TARGET in octal; default 600' },
     QUIET_OPTION,
@@ -83,8 +85,8 @@ async function runSalvage(context: CommandContext, image: string, target: string
   const other = args.flag('in-place') ? 'in-place' : NOT_WITH_SALVAGE.find((name) => args.value(name) !== undefined);
   if (other !== undefined)
     throw new UsageError(`--salvage does not go with --${other}`, 'salvage all memory into a new file first');
-  const { baseDirs, force, owner, mode, ...work } = loadOptions(context);
-  const options: SalvageOptions = { ...work, baseDirs, force, owner, mode };
+  const { baseDirs, keys, force, owner, mode, ...work } = loadOptions(context);
+  const options: SalvageOptions = { ...work, baseDirs, keys, force, owner, mode };
   const { salvage } = await import('../../lib/salvage.js');
   const result = await salvage(image, target, options);
   talk.clearProgress();
@@ -106,7 +108,7 @@ function loadOptions(context: CommandContext): LoadOptions {
     region: args.value('region'),
     range: range === undefined ? undefined : parseRange(range),
     inPlace: args.flag('in-place'),
-    baseDirs: args.list('base-dir'),
+    ...imageOptions(context),
     force: args.flag('force'),
     owner: owner === undefined ? undefined : parseOwner(owner),
     mode: mode === undefined ? undefined : parseMode(mode),

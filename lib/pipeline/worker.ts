@@ -14,6 +14,7 @@ import type { QemuIndexJob } from './qemuIndexWorker.js';
 import type { QemuOpenJob, QemuRestJob } from './qemuReadWorker.js';
 import type { ReadJob } from './readJob.js';
 import type { SaveJob } from './saveWorker.js';
+import type { SealedWalkJob } from './sealedWalkWorker.js';
 import type { StreamReadJob } from './streamReadWorker.js';
 import type { UnzstdJob } from './unzstdWorker.js';
 import type { AheadWork } from './workerPool.js';
@@ -31,7 +32,8 @@ export type Job =
   | QemuOpenJob
   | QemuRestJob
   | AcceptJob
-  | SpoolJob;
+  | SpoolJob
+  | SealedWalkJob;
 
 export type Answer =
   | { readonly kind: 'done'; readonly result: unknown }
@@ -90,6 +92,8 @@ async function run(job: Job): Promise<unknown> {
       return (await import('./machineStreamWorker.js')).runAcceptWorker(job);
     case 'spool':
       return (await import('./machineStreamWorker.js')).runSpoolWorker(job);
+    case 'sealedWalk':
+      return (await import('./sealedWalkWorker.js')).runSealedWalkWorker(job);
     case 'compare':
       return (await import('./compareWorker.js')).runCompareWorker(job);
     case 'estimate':

@@ -7,6 +7,7 @@ import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
+import type { MemoryFormat } from '../../formats/memoryFile.js';
 import { inspectMemoryFile, load, type SaveOptions, save } from '../../lib/index.js';
 import { ROOT } from '../cli/support/paths.js';
 import { sameBytes } from '../lib/support/expect.js';
@@ -24,7 +25,7 @@ interface Expected {
 const EXPECTED = JSON.parse(readFileSync(sample('expected.json'), 'utf8')) as Record<string, Expected>;
 
 interface Case {
-  readonly format: string;
+  readonly format: MemoryFormat;
   readonly attachments: readonly string[];
   readonly options?: SaveOptions;
 }

@@ -10,6 +10,10 @@ import {
   BASE_DIR_OPTION,
   exitCodeFor,
   JSON_OPTION,
+  LIMIT_OPTIONS,
+  limitLines,
+  limitOptions,
+  limitsJson,
   QUIET_OPTION,
   THREADS_OPTION,
   tellResult,
@@ -32,6 +36,7 @@ export const loadCommand: CommandSpec = {
     { name: 'in-place', kind: 'flag', text: 'write where TARGET stands: no temporary file, no rename' },
     { name: 'salvage', kind: 'flag', text: 'of a damaged image: all that is whole, and a list of the rest' },
     THREADS_OPTION,
+    ...LIMIT_OPTIONS,
     { name: 'force', kind: 'flag', text: 'replace TARGET if it is there' },
     BASE_DIR_OPTION,
     { name: 'owner', kind: 'value', text: 'USER[:GROUP] of a new TARGET, names or numbers' },
@@ -67,7 +72,7 @@ async function runLoad(context: CommandContext): Promise<number> {
   const options = loadOptions(context);
   // Before the rest of the library is loaded.
   const { warmUp } = await import('../../lib/warmUp.js');
-  warmUp(image, options.threads);
+  if (options.memoryLimitBytes === undefined) warmUp(image, options.threads);
   const { load } = await import('../../lib/load.js');
   const result = await load(image!, target!, options);
   await tellResult(
@@ -105,6 +110,7 @@ function loadOptions(context: CommandContext): LoadOptions {
   const mode = args.value('mode');
   return {
     ...workOptions(context),
+    ...limitOptions(context),
     as: args.value('as') as TargetFormat | undefined,
     region: args.value('region'),
     range: range === undefined ? undefined : parseRange(range),
@@ -128,6 +134,7 @@ function loadSummary({ target, memoryBytes, dataBytes, proven, run }: LoadResult
     `${target}: ${formatBytes(memoryBytes)} of memory, ${formatBytes(dataBytes)} of it data, ` +
       `${formatDuration(run.durationSeconds)}${rate}`,
     `proven: ${PROOF[proven]}`,
+    ...limitLines(run),
   ];
 }
 
@@ -145,7 +152,12 @@ function loadJson(result: LoadResult): object {
     bases: [...result.bases],
     digest: result.digest,
     proven: result.proven,
-    run: { threads: run.threads, durationSeconds: run.durationSeconds, inPlace: run.inPlace },
+    run: {
+      threads: run.threads,
+      ...limitsJson(run),
+      durationSeconds: run.durationSeconds,
+      inPlace: run.inPlace,
+    },
     warnings: warningsJson(result.warnings),
   };
 }

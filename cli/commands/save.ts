@@ -24,6 +24,10 @@ import {
   FIRECRACKER_OPTIONS,
   FORMAT_OPTION,
   JSON_OPTION,
+  LIMIT_OPTIONS,
+  limitLines,
+  limitOptions,
+  limitsJson,
   QUIET_OPTION,
   snapshotOptions,
   THREADS_OPTION,
@@ -45,6 +49,7 @@ export const saveCommand: CommandSpec = {
     { name: 'codec', kind: 'value', text: 'zstd (default), zlib or none', choices: CODECS },
     { name: 'level', kind: 'value', text: 'N; zstd -100 to 22, zlib 1 to 9; default 1' },
     THREADS_OPTION,
+    ...LIMIT_OPTIONS,
     { name: 'base', kind: 'value', text: 'IMAGE; store only what differs from it; it stays needed' },
     BASE_DIR_OPTION,
     { name: 'region', kind: 'list', text: 'NAME=SIZE@GPA[:FILE[+OFFSET]]; memory range, repeatable' },
@@ -106,7 +111,7 @@ async function runSave(context: CommandContext): Promise<number> {
   const options = saveOptions(context, regions, parseDuration);
   // Before the rest of the library is loaded.
   const { warmUp } = await import('../../lib/warmUp.js');
-  warmUp(source, options.threads);
+  if (options.memoryLimitBytes === undefined) warmUp(source, options.threads);
   const { save } = await import('../../lib/save.js');
   const result = await save(source, image, options);
   await tellResult(
@@ -141,6 +146,7 @@ function saveOptions(
   return {
     ...workOptions(context),
     ...snapshotOptions(context),
+    ...limitOptions(context),
     // The words were checked against the lists above.
     codec: args.value('codec') as CodecName | undefined,
     detector: args.value('detector') as DetectorName | undefined,
@@ -216,6 +222,7 @@ function saveSummary(result: SaveResult): string[] {
   ];
   if (run.dsa !== undefined) lines.push(dsaSummary(run.dsa));
   if (result.machine !== undefined) lines.push(machineSummary(result.machine));
+  lines.push(...limitLines(run));
   return lines;
 }
 
@@ -276,6 +283,7 @@ function saveJson(result: SaveResult): object {
       dsaPresent: run.dsaPresent ?? null,
       dsa: run.dsa === undefined ? null : dsaJson(run.dsa),
       threads: run.threads,
+      ...limitsJson(run),
       durationSeconds: run.durationSeconds,
       readBytes: run.readBytes,
       holeBytes: run.holeBytes,

@@ -15,6 +15,7 @@ import {
   exitCodeFor,
   exitCodeOfAll,
   JSON_OPTION,
+  MEMORY_OPTION,
   QUIET_OPTION,
   THREADS_OPTION,
   workOptions,
@@ -35,6 +36,7 @@ export const verifyCommand: CommandSpec = {
     { name: 'subset', kind: 'value', text: 'I/N; of a folder only share I of N; auto/N: that of today' },
     BASE_DIR_OPTION,
     THREADS_OPTION,
+    MEMORY_OPTION,
     QUIET_OPTION,
     JSON_OPTION,
   ],
@@ -133,7 +135,7 @@ function failedOutcome(talk: CommandContext['talk'], error: unknown): Outcome {
 
 function drills(context: CommandContext): VerifyOneImage {
   const { args, answer, talk } = context;
-  const options = { ...workOptions(context), baseDirs: args.list('base-dir') };
+  const options = { ...workOptions(context), memoryLimitBytes: args.size('memory'), baseDirs: args.list('base-dir') };
   return async (image) => {
     try {
       const { restoreDrill } = await import('../../lib/load.js');
@@ -151,6 +153,7 @@ function verifies(context: CommandContext): VerifyOneImage {
   const { args } = context;
   const options: VerifyOptions = {
     ...workOptions(context),
+    memoryLimitBytes: args.size('memory'),
     structureOnly: args.flag('structure'),
     baseDirs: args.list('base-dir'),
     known: new Map(),

@@ -61,6 +61,7 @@ async function saveWith(
         kind: 'save',
         worker,
         commit,
+        outputBuffers: OUTPUT_BUFFERS_PER_WORKER,
         base: [],
         source: { kind: 'extents', regions: [extent], cached: false },
         pageSize: geometry.pageSize,

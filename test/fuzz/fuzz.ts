@@ -6,7 +6,7 @@
  * seconds without a sign of life, too much memory) is made small and left in dist/fuzz/; `FUZZ_ONLY=FILE ... 1 TARGET` runs it again. Exit code 1 then.
  */
 import { fork } from 'node:child_process';
-import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { BUNDLE, buildReaders } from './instrument.js';
@@ -89,6 +89,10 @@ async function fuzzTarget(target: string, seconds: number, counters: number, scr
     const mib = Math.ceil(peakBytes / 2 ** 20);
     console.log(`${target}: ${runs} runs, ${covered} places reached, corpus of ${corpus}, peak ${mib} MiB`);
     return true;
+  }
+  if (!existsSync(current)) {
+    console.error(`${target}: FAILED before its first input\n${ending.fault}`);
+    return false;
   }
   const file = join(out, `crash-${target}`);
   copyFileSync(current, file);

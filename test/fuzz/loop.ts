@@ -98,6 +98,7 @@ async function fuzz(): Promise<void> {
   for (const file of files) {
     const bytes = readFileSync(file);
     await tryInput(bytes);
+    await say({ kind: 'alive' });
     corpus.push(bytes);
   }
   const words = readDictionary(readFileSync(order.dictionary, 'latin1'));

@@ -151,9 +151,7 @@ export function readDictionary(text: string): Buffer[] {
   return [...text.matchAll(/^[^#\n"]*"((?:[^"\\\n]|\\.)*)"/gm)].map(([, word]) =>
     Buffer.from(
       word!.replace(/\\(x[0-9a-fA-F]{2}|.)/g, (_, code: string) =>
-        code.startsWith('x') && code.length === 3
-          ? String.fromCharCode(Number.parseInt(code.slice(1), 16))
-          : code,
+        code.startsWith('x') && code.length === 3 ? String.fromCharCode(Number.parseInt(code.slice(1), 16)) : code,
       ),
       'latin1',
     ),

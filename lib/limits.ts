@@ -22,6 +22,8 @@ const THREAD_BYTES = 17 * MIB;
 export const WRITE_RATE_MIN = 64 * 1024;
 /** zlib's buffers are garbage after each chunk, and Node collects them when so much has come together. */
 const ZLIB_GARBAGE_BYTES = 40 * MIB;
+/** The same of Node's ciphers, in an encrypted image. */
+export const CIPHER_BYTES = 40 * MIB;
 const ZSTD_BYTES = 2 * MIB;
 const ZSTD_PLAIN_LEVEL_MAX = 4;
 /** Tables of the higher levels are at most so many times as large as what is compressed at once. */

@@ -12,7 +12,7 @@ import { abortReason, linkSignal } from './abort.js';
 import { closeImages, type OpenedImage, openBases } from './chain.js';
 import { coreLayout, type ExportPlan, limeLayout, rawLayout, TARGET_FORMATS, type TargetLayout } from './exportAs.js';
 import { coreFacts, hasNotes } from './exportFacts.js';
-import { type ImageInput, openImageInput, readInputTail } from './imageInput.js';
+import { type ImageInput, openImageInput, readInputTail, requireUnlocked } from './imageInput.js';
 import { checkLimits, pacerFor, peakMemoryBytes } from './limits.js';
 import { checkThreads, usage } from './options.js';
 import { requireOtherFile } from './otherFile.js';
@@ -80,13 +80,14 @@ async function bringBack(
 ): Promise<LoadResult> {
   const threads = checkThreads(options.threads);
   options.signal?.throwIfAborted();
-  const input = await openImageInput(image, options.signal);
+  const input = await openImageInput(image, options);
   let opened: LoadTarget | undefined;
   let bases: readonly OpenedImage[] = [];
   try {
+    requireUnlocked(input);
     const tail = input.isStream ? undefined : readInputTail(input);
     const plan = new LoadPlan(input, tail, options);
-    bases = await openBases(input, options.baseDirs, options.signal);
+    bases = await openBases(input, options);
     const name = target ?? '-';
     for (const image of [input, ...bases.map((base) => base.input)]) requireOtherFile(image, name);
     const warnings = new Warnings(options);

@@ -4,7 +4,7 @@ import { type ImageTail, mayOverride, mayRefer } from '../formats/vmsnap/imageFi
 import { INDEX_BLOCK_ENTRIES, INDEX_ENTRY_BYTES, PREFIX_BYTES } from '../formats/vmsnap/layout.js';
 import type { OpenedImage } from './chain.js';
 import { type ImageInput, recordsEnd } from './imageInput.js';
-import { planMemory } from './limits.js';
+import { CIPHER_BYTES, planMemory } from './limits.js';
 import {
   NUMBER_INPUT_CHAIN,
   NUMBER_INPUT_OFFSET,
@@ -55,6 +55,7 @@ export function planReadMemory(
     tail === undefined ? WALK_BYTES + (usesLedger ? geometry.segmentCount * LEDGER_ENTRY_BYTES : 0) : 0;
   const threadBytes =
     RECORD_SHARE * (2 + expandedSegments) * segmentSize +
+    (inputs.some((image) => image.head.seal !== undefined) ? CIPHER_BYTES : 0) +
     (decodesChain ? chainDecoderBytes(segmentSize, largestChunk) : 0);
   const most = Math.max(1, Math.min(threads, geometry.segmentCount));
   const need = { fixedBytes, threadBytes, bufferBytes: 0 };
@@ -79,6 +80,7 @@ export function createReadJobs(
     control,
     image: { fd, path, isStream, recordsEnd: recordsEnd(input), dropBehind },
     headBytes: head.bytes,
+    keys: head.seal?.keys,
     start: head.start,
     regionSizes: regionSizes(input, tail),
     openEnded: isOpenEnded(input, tail),
@@ -111,6 +113,7 @@ export function describeLink({ input, tail }: OpenedImage): LinkDescription {
     recordsEnd: recordsEnd(input),
     dropBehind,
     headBytes: head.bytes,
+    keys: head.seal?.keys,
     regionSizes: regionSizes(input, tail),
     indexList: packIndexList(tail),
     indexBlock: new Uint8Array(new SharedArrayBuffer(INDEX_BLOCK_ENTRIES * INDEX_ENTRY_BYTES)),

@@ -19,7 +19,7 @@ import { sumHex, sumRegions } from '../formats/vmsnap/memoryDigest.js';
 import { VmsnapError } from '../native/errors.js';
 import { abortReason, linkSignal } from './abort.js';
 import { closeImages, type OpenedImage, openBases } from './chain.js';
-import { type ImageInput, openImageInput, readInputTail, recordsEnd } from './imageInput.js';
+import { type ImageInput, openImageInput, readInputTail, recordsEnd, requireUnlocked } from './imageInput.js';
 import { checkLimits, pacerFor, peakMemoryBytes } from './limits.js';
 import { checkThreads, usage } from './options.js';
 import { requireOtherFile } from './otherFile.js';
@@ -53,15 +53,16 @@ import { walkedTail } from './walkedTail.js';
 export async function salvage(image: string, target: string, options: SalvageOptions = {}): Promise<SalvageResult> {
   const threads = checkThreads(options.threads);
   options.signal?.throwIfAborted();
-  const input = await openImageInput(image, options.signal);
+  const input = await openImageInput(image, options);
   let opened: LoadTarget | undefined;
   let bases: readonly OpenedImage[] = [];
   try {
     requireFiles(input, target);
+    requireUnlocked(input);
     requireOtherFile(input, target);
     const tail = usableTail(input);
     if (tail === undefined) requireOneRecordEach(input);
-    bases = await openBases(input, options.baseDirs, options.signal);
+    bases = await openBases(input, options);
     for (const base of bases) requireOtherFile(base.input, target);
     opened = await openTarget(target, options);
     if (opened.inPlace) throw usage('a salvage makes a new file', 'give the name of a file in an ordinary folder');

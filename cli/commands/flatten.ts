@@ -18,6 +18,7 @@ import {
   warningsJson,
   workOptions,
 } from './commonOptions.js';
+import { ENCRYPTION_OPTIONS, encryptionOptions, imageOptions } from './keyOptions.js';
 import { LEVEL_MAX, LEVEL_MIN } from './save.js';
 
 export const flattenCommand: CommandSpec = {
@@ -30,6 +31,8 @@ export const flattenCommand: CommandSpec = {
     THREADS_OPTION,
     ...LIMIT_OPTIONS,
     BASE_DIR_OPTION,
+    ...ENCRYPTION_OPTIONS,
+    { name: 'decrypt', kind: 'flag', text: 'write what an encrypted IMAGE holds in the clear' },
     { name: 'force', kind: 'flag', text: 'replace OUT if it is there' },
     QUIET_OPTION,
     JSON_OPTION,
@@ -56,7 +59,9 @@ async function runFlatten(context: CommandContext): Promise<number> {
     ...limitOptions(context),
     codec: args.value('codec') as CodecName | undefined,
     level: args.integer('level', LEVEL_MIN, LEVEL_MAX),
-    baseDirs: args.list('base-dir'),
+    ...imageOptions(context),
+    encryption: args.flag('decrypt') ? undefined : encryptionOptions(context),
+    decrypt: args.flag('decrypt'),
     force: args.flag('force'),
   };
   const { flatten } = await import('../../lib/flatten.js');
@@ -97,6 +102,7 @@ function flattenJson(source: string, result: SaveResult): object {
     codec: result.codec,
     level: result.level ?? null,
     attachments: result.attachments,
+    encryption: result.encryption === undefined ? null : { recipients: [...result.encryption.recipients] },
     run: {
       threads: run.threads,
       ...limitsJson(run),

@@ -228,13 +228,25 @@ class JobRun {
     if (!this.#job.verify) return undefined;
     const { signal } = this.#context;
     const { threads, memoryLimitBytes } = this.#job.save;
+    const keys = this.#keys;
     const onProgress = this.#onProgress;
-    const result = await this.#phase('verify', () => verify(image, { signal, threads, memoryLimitBytes, onProgress }));
+    const result = await this.#phase('verify', () =>
+      verify(image, { signal, threads, memoryLimitBytes, onProgress, keys }),
+    );
     if (result.intact) {
       this.#found.verified = true;
       return undefined;
     }
     return this.#refuse(result, image);
+  }
+
+  get #encryption(): SaveOptions['encryption'] {
+    const { encryption } = this.#job;
+    return encryption && { ...encryption.encryption, onWarning: (warning) => this.#warn(warning) };
+  }
+
+  get #keys(): SaveOptions['keys'] {
+    return this.#job.encryption?.keys;
   }
 
   #save(image: string, base: StoreEntry | undefined): Promise<SaveResult> {
@@ -244,6 +256,8 @@ class JobRun {
       name: machine.name,
       uuid: machine.uuid,
       base: base?.path,
+      encryption: this.#encryption,
+      keys: this.#keys,
       createdAt: new Date(this.#startedAt),
       signal: this.#context.signal,
       onProgress: this.#onProgress,

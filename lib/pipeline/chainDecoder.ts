@@ -13,6 +13,7 @@
  * file it is in.
  */
 import { corrupt } from '../../formats/vmsnap/corrupt.js';
+import { placeIn } from '../../formats/vmsnap/imageFile.js';
 import type { IndexEntry } from '../../formats/vmsnap/imageIndex.js';
 import {
   CHUNK_ENTRY_BYTES,
@@ -21,7 +22,7 @@ import {
   LEAF_BYTES,
   PREFIX_BYTES,
 } from '../../formats/vmsnap/layout.js';
-import { checkTables, decodePrefix, headBytes, type RecordPrefix } from '../../formats/vmsnap/record.js';
+import { decodePrefix, headBytes, type RecordPrefix } from '../../formats/vmsnap/record.js';
 import {
   decodeSegmentTables,
   type PageNumber,
@@ -264,7 +265,6 @@ export class ChainDecoder {
   #readLayer(i: number, segment: number, pageCount: number, entry: IndexEntry): Layer {
     const link = this.#links[i]!;
     const { path, geometry } = link;
-    const { alignmentBytes } = link.head.header;
     const buffers = this.#buffersFor(i);
     const end = entry.offset + entry.headBytes + entry.payloadBytes;
     if (entry.headBytes > buffers.head.length || entry.payloadBytes > geometry.segmentSize || end > link.recordsEnd) {
@@ -273,12 +273,12 @@ export class ChainDecoder {
     const what = `the record of segment ${segment}`;
     const head = readImageRange(link, entry.offset, entry.headBytes, what, buffers.head);
     this.bytesRead += head.length;
-    const place = { path, offset: entry.offset, binding: link.head.binding, alignmentBytes };
-    const prefix = decodePrefix(head, 0, place);
+    const prefix = decodePrefix(head, 0, placeIn(link.head, path, entry.offset));
     if (!matchesEntry(prefix, segment, entry)) throw entryMismatch(path, segment, entry.offset);
-    checkTables(head, prefix, path);
     const { states, words } = buffers;
-    const tables = decodeSegmentTables(head, prefix, geometry, pageCount, states, words, link.allowedStates, path);
+    const { seal } = link.head;
+    const allowed = link.allowedStates;
+    const tables = decodeSegmentTables(head, prefix, geometry, pageCount, states, words, allowed, seal, path);
     requireCounts(tables, entry, segment, prefix, path);
     return {
       path,
@@ -384,25 +384,36 @@ export class ChainDecoder {
       if (layer.bringPages?.(target, into) === true) return;
     } else if (ownAreThere) {
       for (let i = 0; i < count; i++) {
-        if (this.#owners[target.page + i] !== this.#owners[page]) this.#lookUp(layer, target, i, into);
-        else {
+        if (this.#owners[target.page + i] !== this.#owners[page]) {
+          this.#copyRun(layer, { ...target, page: target.page + i }, into.subarray(i * size, (i + 1) * size));
+        } else {
           const from = this.#places[target.page + i]! * size;
           this.data.copyWithin((place + i) * size, from, from + size);
         }
       }
       return;
     }
-    for (let i = 0; i < count; i++) this.#lookUp(layer, target, i, into);
+    this.#copyRun(layer, target, into);
   }
 
-  /** The `i`-th page of a run that begins with `target`, through the index of the image. */
-  #lookUp({ link, path, prefix }: Layer, { segment, page }: PageNumber, i: number, into: Uint8Array): void {
+  #copyRun(layer: Layer, target: PageNumber, into: Uint8Array): void {
+    for (let done = 0; done < into.length; ) {
+      const page = target.page + done / this.#pageSize;
+      const found = this.#lookUp(layer, { ...target, page }, (into.length - done) / this.#pageSize);
+      into.set(found, done);
+      done += found.length;
+    }
+  }
+
+  /** Up to `count` pages, through the index of the image: as many as lie side by side (StoredPages). */
+  #lookUp({ link, path, prefix }: Layer, first: PageNumber, count: number): Uint8Array {
     if (link === undefined)
       throw corrupt(path, prefix.offset, `segment ${prefix.subject}: the page of a reference is not at hand`);
     const pages = this.#storedPagesOf(link);
-    into.set(pages.page({ segment, page: page + i }), i * this.#pageSize);
+    const found = pages.pages(first, count);
     this.bytesRead += pages.bytesRead;
     pages.bytesRead = 0;
+    return found;
   }
 
   #targetOf(page: number): PageNumber {
@@ -427,7 +438,7 @@ export class ChainDecoder {
   matchData(states: Uint8Array, data: Uint8Array, same: Uint8Array): void {
     let ordinal = 0;
     for (let page = 0; page < this.#pageCount; page++) {
-      if (states[page] === STATE_DATA) this.#otherPlaces[page] = ordinal++;
+      this.#otherPlaces[page] = states[page] === STATE_DATA ? ordinal++ : NOT_NEEDED;
     }
     const match: TakeChunk = (layer, chunk, stored) => {
       const { first, pages } = this.#pagesOfChunk(layer, chunk);
@@ -442,15 +453,25 @@ export class ChainDecoder {
     this.#matchReferences(states, data, same);
   }
 
+  /** Runs of references at once: most duplicates come in runs. */
   #matchReferences(states: Uint8Array, data: Uint8Array, same: Uint8Array): void {
-    if (this.#references.length === 0) return;
     const size = this.#pageSize;
-    if (this.#scratch === undefined || this.#scratch.length < size) this.#scratch = new Uint8Array(size);
-    const page = this.#scratch.subarray(0, size);
-    for (const reference of this.#references) {
-      if (states[reference] !== STATE_DATA) continue;
-      this.#lookUp(this.#layers[this.#owners[reference]!]!, this.#targetOf(reference), 0, page);
-      native.matchPages(page, size, this.#otherPlaces, reference, 1, data, same);
+    for (let i = 0; i < this.#references.length; ) {
+      const first = this.#references[i]!;
+      const count = this.#runLength(i);
+      i += count;
+      const target = this.#targetOf(first);
+      const layer = this.#layers[this.#owners[first]!]!;
+      for (let done = 0; done < count; ) {
+        const page = first + done;
+        if (states[page] !== STATE_DATA) {
+          done++;
+          continue;
+        }
+        const found = this.#lookUp(layer, { ...target, page: target.page + done }, count - done);
+        native.matchPages(found, size, this.#otherPlaces, page, found.length / size, data, same);
+        done += found.length / size;
+      }
     }
   }
 
@@ -567,7 +588,7 @@ export class ChainDecoder {
   #decodeChunk(layer: Layer, chunk: number, stored: Buffer, out: Uint8Array): string | undefined {
     const crc = layer.head.readUInt32LE(layer.tables.chunkEntriesAt + CHUNK_ENTRY_BYTES * chunk + 4);
     this.chunksDecoded++;
-    return decodeChunk(layer.codec, stored, crc, out);
+    return decodeChunk(layer.codec, { bytes: stored, crc }, chunk, layer.tables.chunkSeal, out);
   }
 
   #staysTogether(first: number, pages: number): boolean {
@@ -582,7 +603,8 @@ export class ChainDecoder {
     const [layer, ...others] = this.#layers;
     if (layer?.link === undefined || others.length > 0) return undefined;
     const { link, prefix, head, tables, chunkSize, pageSize } = layer;
-    if (tables.sameAsBasePages + tables.referencePages > 0) return undefined;
+    // Sealed bytes tell nothing.
+    if (tables.sameAsBasePages + tables.referencePages > 0 || tables.chunkSeal !== undefined) return undefined;
     const entries = Array.from({ length: tables.chunkCount }, (_, i) => tables.chunkEntriesAt + CHUNK_ENTRY_BYTES * i);
     return {
       link,

@@ -24,7 +24,8 @@ import {
   MIB,
   OVERRIDING_SEGMENTS_MAX,
 } from '../../formats/vmsnap/layout.js';
-import { encodePrefix, headBytes, recordBytes } from '../../formats/vmsnap/record.js';
+import { finishRecord, headBytes, recordBytes } from '../../formats/vmsnap/record.js';
+import type { SealKeys } from '../../formats/vmsnap/seal.js';
 import { native } from '../../native/binding.js';
 import { errnoError, VmsnapError } from '../../native/errors.js';
 import {
@@ -43,6 +44,7 @@ import {
   NUMBER_PAGES_UNIFORM,
   NUMBER_PAGES_ZERO,
   type SharedControl,
+  takeSealNumber,
   WORD_ABORT,
   WORD_COMMIT_LOCK,
   WORD_TURN,
@@ -67,7 +69,7 @@ const SLOT_PLACED = 2;
 const AT_SEGMENT = 0;
 const AT_TABLES_BYTES = 1;
 const AT_PAYLOAD_BYTES = 2;
-const AT_TABLES_CRC = 3;
+const AT_PAYLOAD_CRC = 3;
 const AT_DATA_PAGES = 4;
 const AT_UNIFORM_PAGES = 5;
 const AT_CHUNKS = 6;
@@ -93,6 +95,8 @@ export interface OutputDescription {
   readonly isStream: boolean;
   readonly binding: bigint;
   readonly alignmentBytes: number;
+  /** Of an encrypted image. */
+  readonly keys?: SealKeys | undefined;
 }
 
 /** Passed to every thread; all of it shared memory or plain data. */
@@ -142,7 +146,8 @@ export interface FinishedSegment {
   readonly segment: number;
   readonly tablesBytes: number;
   readonly payloadBytes: number;
-  readonly tablesCrc: number;
+  /** Of an encrypted image; else 0. */
+  readonly payloadCrc: number;
   readonly dataPages: number;
   readonly uniformPages: number;
   /** Pages of STATE_REFERENCE; only in an image whose header has the feature. */
@@ -210,7 +215,7 @@ export class CommitLine {
     slots[at + AT_SEGMENT] = finished.segment;
     slots[at + AT_TABLES_BYTES] = finished.tablesBytes;
     slots[at + AT_PAYLOAD_BYTES] = finished.payloadBytes;
-    slots[at + AT_TABLES_CRC] = finished.tablesCrc;
+    slots[at + AT_PAYLOAD_CRC] = finished.payloadCrc;
     slots[at + AT_DATA_PAGES] = finished.dataPages;
     slots[at + AT_UNIFORM_PAGES] = finished.uniformPages;
     slots[at + AT_REFERENCE_PAGES] = finished.referencePages;
@@ -355,7 +360,7 @@ export class CommitLine {
     const lengths = { tablesBytes: slots[at + AT_TABLES_BYTES]!, payloadBytes: slots[at + AT_PAYLOAD_BYTES]! };
     const offset = numbers[NUMBER_OUTPUT_OFFSET]!;
     const buffer = this.#buffers[bufferNumber]!;
-    const crc = encodePrefix(
+    const crc = finishRecord(
       {
         kind: KIND_SEGMENT,
         ...lengths,
@@ -363,11 +368,11 @@ export class CommitLine {
         subject: segment,
         previousSegment: numbers[NUMBER_OUTPUT_PREVIOUS_SEGMENT]!,
         chain: numbers[NUMBER_OUTPUT_CHAIN]!,
-        tablesCrc: slots[at + AT_TABLES_CRC]!,
+        payloadCrc: slots[at + AT_PAYLOAD_CRC]!,
       },
       output.binding,
+      output.keys,
       buffer,
-      0,
     );
     const bytes = recordBytes(lengths, output.alignmentBytes);
     const entry: IndexEntry = {
@@ -458,6 +463,7 @@ export class CommitLine {
   ): { bytes: Buffer; crc: number; offset: number } {
     const { output } = this.#shared;
     const offset = this.#numbers[NUMBER_OUTPUT_OFFSET]!;
+    const { keys } = output;
     const record = encodeCountedRecord(
       {
         kind,
@@ -470,6 +476,7 @@ export class CommitLine {
       },
       output.binding,
       output.alignmentBytes,
+      keys && { keys, number: takeSealNumber(this.#shared.control) },
     );
     this.#advance(record.bytes.length, record.crc);
     this.write(record.bytes, offset);
@@ -480,12 +487,12 @@ export class CommitLine {
   appendPrefixed(
     kind: number,
     subject: number,
-    lengths: { tablesBytes: number; payloadBytes: number; tablesCrc: number },
+    lengths: { tablesBytes: number; payloadBytes: number; payloadCrc: number },
     bytes: Buffer,
   ): number {
     const { output } = this.#shared;
     const offset = this.#numbers[NUMBER_OUTPUT_OFFSET]!;
-    const crc = encodePrefix(
+    const crc = finishRecord(
       {
         kind,
         ...lengths,
@@ -495,8 +502,8 @@ export class CommitLine {
         chain: this.#numbers[NUMBER_OUTPUT_CHAIN]!,
       },
       output.binding,
+      output.keys,
       bytes,
-      0,
     );
     const length = recordBytes(lengths, output.alignmentBytes);
     this.#advance(length, crc);

@@ -11,12 +11,7 @@
 import { Geometry, leavesIn } from '../../formats/vmsnap/geometry.js';
 import { CHUNK_ENTRY_BYTES, MIB, PREFIX_BYTES, roundUp } from '../../formats/vmsnap/layout.js';
 import { headBytes, recordBytes } from '../../formats/vmsnap/record.js';
-import {
-  chunkRawBytes,
-  encodeSegmentTables,
-  finishSegmentTables,
-  segmentTablesMaxBytes,
-} from '../../formats/vmsnap/segmentRecord.js';
+import { chunkRawBytes, encodeSegmentTables, segmentTablesMaxBytes } from '../../formats/vmsnap/segmentRecord.js';
 import {
   native,
   REPORT_CHECKED_ANSWERS,
@@ -49,6 +44,7 @@ import { ChangedFeed } from './feeds/changedFeed.js';
 import { type Claim, ClaimNumbers, type Feed, type FeedContext, type StoredSegments } from './feeds/feed.js';
 import { FirstLookFeed } from './feeds/firstLookFeed.js';
 import { ImageFeed } from './feeds/imageFeed.js';
+import { LateFeed } from './feeds/lateFeed.js';
 import { QemuStreamFeed } from './feeds/qemuStreamFeed.js';
 import { RandomFeed } from './feeds/randomFeed.js';
 import type { ImageSourceDescription, SourceDescription } from './feeds/sourceDescription.js';
@@ -57,6 +53,7 @@ import type { LinkDescription } from './link.js';
 import type { LiveDescription } from './live/liveDescription.js';
 import { Aborted, lock, unlock } from './mutex.js';
 import { Pacer } from './pacer.js';
+import { PayloadSealing } from './payloadSealing.js';
 import { RecordsReadBack } from './storedSegments.js';
 
 /** Finished segments that a worker may hold while an earlier one of another worker is not done, unless memory is short. */
@@ -141,6 +138,8 @@ class SaveWorker {
   readonly #base: BaseDiff | undefined;
   readonly #duplicates: Duplicates | undefined;
   readonly #buffers: ReadonlyMap<number, Buffer>;
+  /** Of an encrypted image. */
+  readonly #sealing: PayloadSealing | undefined;
   readonly #free: number[];
   readonly #pending: Pending[] = [];
   readonly #pacer: Pacer | undefined;
@@ -180,6 +179,8 @@ class SaveWorker {
     this.#duplicates = this.#createDuplicates();
     this.#feed = this.#createFeed();
     this.#output = this.#feed.output;
+    const { keys } = commit.output;
+    this.#sealing = keys && new PayloadSealing(keys, commit.control);
     this.#free = Array.from({ length: job.outputBuffers }, (_, i) => job.worker * job.outputBuffers + i);
     this.#buffers = new Map(this.#free.map((number) => [number, asBuffer(commit.buffers[number]!)]));
   }
@@ -235,6 +236,8 @@ class SaveWorker {
         return new FirstLookFeed(source, context);
       case 'changed':
         return new ChangedFeed(source, context);
+      case 'late':
+        return new LateFeed(source, context);
     }
   }
 
@@ -330,6 +333,7 @@ class SaveWorker {
   #store(claim: Claim, counts: SegmentCounts): void {
     const { dataPages, uniformPages, referencePages } = counts;
     const { alignmentBytes } = this.#job.commit.output;
+    const sealing = this.#sealing;
     const number = this.#takeBuffer();
     const out = this.#buffers.get(number)!;
     const pageCount = this.#pagesOf(claim);
@@ -338,7 +342,8 @@ class SaveWorker {
     const references = this.#duplicates?.targets ?? NO_REFERENCES;
     const pages = { states, pageCount, dataPages, uniformPages, words, referencePages, references };
     const input = { ...pages, leaves, leafCount };
-    const plan = encodeSegmentTables(input, this.#geometry, alignmentBytes, out);
+    const plan = encodeSegmentTables(input, this.#geometry, alignmentBytes, sealing !== undefined, out);
+    sealing?.begin(out, plan.sealAt);
     const payloadAt = headBytes(plan);
     let at = payloadAt;
     let rawChunks = 0;
@@ -346,6 +351,7 @@ class SaveWorker {
       const rawBytes = chunkRawBytes(i, dataPages, this.#geometry);
       const stored = this.#storeChunk(i, rawBytes, out, at);
       if (stored === rawBytes) rawChunks++;
+      sealing?.seal(i, at, stored);
       out.writeUInt32LE(stored, plan.chunkEntriesAt + CHUNK_ENTRY_BYTES * i);
       out.writeUInt32LE(native.crc32c(out, at, stored, 0), plan.chunkEntriesAt + CHUNK_ENTRY_BYTES * i + 4);
       at += stored;
@@ -353,11 +359,10 @@ class SaveWorker {
     const lengths = { tablesBytes: plan.tablesBytes, payloadBytes: at - payloadAt };
     const bytes = recordBytes(lengths, alignmentBytes);
     out.fill(0, at, bytes);
-    const tablesCrc = finishSegmentTables(plan, out);
     const finished = {
       segment: claim.segment,
       ...lengths,
-      tablesCrc,
+      payloadCrc: sealing === undefined ? 0 : native.crc32c(out, payloadAt, lengths.payloadBytes, 0),
       ...counts,
       chunks: plan.chunkCount,
       rawChunks,

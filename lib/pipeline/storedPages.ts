@@ -5,10 +5,10 @@
  * One a thread; the chunks of all images of a chain share one allowance.
  */
 import { corrupt } from '../../formats/vmsnap/corrupt.js';
-import { readExactly, readIndexBlock } from '../../formats/vmsnap/imageFile.js';
+import { placeIn, readExactly, readIndexBlock } from '../../formats/vmsnap/imageFile.js';
 import { decodeIndexEntry, type IndexEntry } from '../../formats/vmsnap/imageIndex.js';
 import { CHUNK_ENTRY_BYTES, INDEX_BLOCK_ENTRIES, MIB, PREFIX_BYTES } from '../../formats/vmsnap/layout.js';
-import { checkTables, decodePrefix } from '../../formats/vmsnap/record.js';
+import { decodePrefix } from '../../formats/vmsnap/record.js';
 import {
   chunkRawBytes,
   decodeSegmentTables,
@@ -93,9 +93,13 @@ export class StoredPages {
     this.#stored = Buffer.alloc(link.geometry.chunkSize);
   }
 
-  /** The bytes of a data page, valid until the next call. @throws CORRUPT if there is none. */
-  page({ segment, page }: PageNumber): Uint8Array {
+  /**
+   * The bytes of a data page and of those behind it, up to `count` pages in all, as far as they lie side by side in one chunk;
+   * valid until the next call. @throws CORRUPT if there is no such page.
+   */
+  pages({ segment, page }: PageNumber, count: number): Uint8Array {
     const { path, geometry } = this.#link;
+    const { pageSize, pagesPerChunk } = geometry;
     const entry = this.#entryOf(segment);
     if (entry === undefined) throw corrupt(path, 0, `there is a reference to segment ${segment}, which has no record`);
     const head = this.#heads.get(segment, () => this.#readHead(segment, entry));
@@ -105,11 +109,14 @@ export class StoredPages {
       throw corrupt(path, head.offset, what);
     }
     const ordinal = head.ordinals[page]!;
-    const number = Math.floor(ordinal / geometry.pagesPerChunk);
+    const number = Math.floor(ordinal / pagesPerChunk);
+    const first = ordinal % pagesPerChunk;
+    const most = Math.min(count, pagesPerChunk - first);
+    let found = 1;
+    while (found < most && head.states[page + found] === STATE_DATA) found++;
     const name = `${path}:${segment}:${number}`;
     const chunk = this.#chunks.get(name, (buffer) => this.#readChunk(head, segment, number, buffer));
-    const at = (ordinal % geometry.pagesPerChunk) * geometry.pageSize;
-    return chunk.subarray(at, at + geometry.pageSize);
+    return chunk.subarray(first * pageSize, (first + found) * pageSize);
   }
 
   #readChunk(head: Head, segment: number, number: number, into: Uint8Array): void {
@@ -121,7 +128,8 @@ export class StoredPages {
     const raw = into.subarray(0, chunkRawBytes(number, head.tables.dataPages, geometry));
     if (length > raw.length) throw corrupt(path, offset, `${what}: stored length ${length} for ${raw.length} bytes`);
     const stored = readImageRange(this.#link, offset, length, what, this.#stored);
-    const fault = decodeChunk(this.#codec, stored, head.bytes.readUInt32LE(entryAt + 4), raw);
+    const crc = head.bytes.readUInt32LE(entryAt + 4);
+    const fault = decodeChunk(this.#codec, { bytes: stored, crc }, number, head.tables.chunkSeal, raw);
     if (fault !== undefined) throw corrupt(path, offset, `${what}: ${fault}`);
     this.bytesRead += length;
   }
@@ -132,11 +140,20 @@ export class StoredPages {
     if (entry.headBytes > PREFIX_BYTES + segmentTablesMaxBytes(geometry, alignmentBytes))
       throw corrupt(path, entry.offset, `index: the record of segment ${segment} is larger than it can be`);
     const bytes = readExactly(this.#link, entry.offset, entry.headBytes, `the record of segment ${segment}`);
-    const prefix = decodePrefix(bytes, 0, { path, offset: entry.offset, binding: head.binding, alignmentBytes });
+    const prefix = decodePrefix(bytes, 0, placeIn(head, path, entry.offset));
     if (!matchesEntry(prefix, segment, entry)) throw entryMismatch(path, segment, entry.offset);
-    checkTables(bytes, prefix, path);
     const pages = geometry.pagesIn(segment);
-    const tables = decodeSegmentTables(bytes, prefix, geometry, pages, this.#states, this.#words, allowedStates, path);
+    const tables = decodeSegmentTables(
+      bytes,
+      prefix,
+      geometry,
+      pages,
+      this.#states,
+      this.#words,
+      allowedStates,
+      head.seal,
+      path,
+    );
     requireCounts(tables, entry, segment, prefix, path);
     this.bytesRead += bytes.length;
     const ordinals = new Int16Array(tables.pageCount).fill(-1);

@@ -86,7 +86,7 @@ test('nothing of the memory is in what any command says', async (t) => {
     }
   }
   await run(['save', '--base', 'zstd.vms', '--frozen', '--force', 'memory', 'diff.vms'], 0);
-  await run(['compare', 'zstd.vms', 'zlib.vms'], 0);
+  await run(['compare', 'zstd.vms', 'none.vms'], 0);
   await run(['estimate', '--frozen', 'memory'], 0);
   for (const bad of ['elf', 'lime', 'avml', 'kdump']) {
     for (const name of [bad, `${bad}-cut`, `${bad}-damaged`]) {

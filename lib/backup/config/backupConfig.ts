@@ -4,7 +4,10 @@ import type {
   AttachmentOption,
   CodecName,
   DetectorName,
+  EncryptionOptions,
+  KeySources,
   LayoutName,
+  MachineOptions,
   RegionOption,
   SourceOptions,
 } from '../../types.js';
@@ -46,9 +49,13 @@ export interface BackupJob {
     readonly segmentSize: number | undefined;
     readonly chunkSize: number | undefined;
     readonly frozen: boolean;
+    /** Only of a source that is a running machine. */
+    readonly machine: MachineOptions | undefined;
     readonly labels: ReadonlyMap<string, string>;
     readonly attachments: readonly AttachmentOption[];
   };
+  /** Undefined: images are not encrypted. No secrets, only where they are. */
+  readonly encryption: JobEncryption | undefined;
   /** Images in a chain: a full one, and then differential ones; 1: every image is full. */
   readonly fullEvery: number;
   /** Undefined: nothing is ever removed. */
@@ -57,6 +64,12 @@ export interface BackupJob {
   readonly hooks: BackupHooks;
   readonly healthCheck: HealthCheck | undefined;
   readonly metricsFile: string | undefined;
+}
+
+export interface JobEncryption {
+  readonly encryption: EncryptionOptions;
+  /** What opens the images, as bases and to verify them; undefined: only their recipients can. */
+  readonly keys: KeySources | undefined;
 }
 
 export interface BackupHooks {

@@ -5,6 +5,7 @@ import type {
   CodecName,
   DetectorName,
   LayoutName,
+  MachineOptions,
   RegionOption,
   SourceOptions,
 } from '../../types.js';
@@ -46,6 +47,8 @@ export interface BackupJob {
     readonly frozen: boolean;
     readonly labels: ReadonlyMap<string, string>;
     readonly attachments: readonly AttachmentOption[];
+    /** Of a source that is a running machine. */
+    readonly machine: MachineOptions | undefined;
   };
   /** Images in a chain: a full one, and then differential ones; 1: every image is full. */
   readonly fullEvery: number;

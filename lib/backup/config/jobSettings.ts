@@ -26,14 +26,24 @@ const LIVE_SOURCE = /^(qemu|libvirt):./;
 
 /** Keys that name one machine, and so make no sense for all. */
 const OF_ONE_JOB: Readonly<Record<string, string>> = Object.fromEntries(
-  ['source', 'command', 'command-timeout', 'regions', 'vmstate', 'diff-base', 'vm', 'uuid'].map((key) => [
-    key,
-    'it belongs into the table of a job',
-  ]),
+  [
+    'source',
+    'command',
+    'command-timeout',
+    'regions',
+    'vmstate',
+    'diff-base',
+    'vm',
+    'uuid',
+    'while-paused',
+    'max-pause',
+    'quiesce',
+    'agent',
+  ].map((key) => [key, 'it belongs into the table of a job']),
 );
 
 /** Settings of a save that belong to one source. */
-type SourceSettings = Pick<BackupJob['save'], 'regions' | 'vmstate' | 'diffBase'>;
+type SourceSettings = Pick<BackupJob['save'], 'regions' | 'vmstate' | 'diffBase' | 'machine'>;
 
 export interface JobSettings extends Partial<Omit<BackupJob, 'name' | 'source' | 'machine' | 'save'>> {
   readonly save: Partial<Omit<BackupJob['save'], 'attachments' | keyof SourceSettings>> & {
@@ -74,7 +84,29 @@ function readSourceSettings(table: ConfigTable, home: string): SourceSettings {
     ...region,
     ...(region.file === undefined ? {} : { file: resolve(home, region.file) }),
   }));
-  return { regions, vmstate: readPath(table, 'vmstate', home), diffBase: readPath(table, 'diff-base', home) };
+  return {
+    regions,
+    vmstate: readPath(table, 'vmstate', home),
+    diffBase: readPath(table, 'diff-base', home),
+    machine: readMachine(table, home),
+  };
+}
+
+/** As the options of `vmsnap save`. */
+function readMachine(table: ConfigTable, home: string): SourceSettings['machine'] {
+  const options = {
+    'while-paused': table.string('while-paused'),
+    'max-pause': table.duration('max-pause'),
+    quiesce: table.boolean('quiesce'),
+    agent: readPath(table, 'agent', home),
+  };
+  const given = Object.entries(options).find(([, value]) => value !== undefined)?.[0];
+  if (given === undefined) return undefined;
+  if (!LIVE_SOURCE.test(table.string('source') ?? '')) {
+    throw table.wrong(given, 'is for a running machine', 'source = "qemu:SOCKET" or "libvirt:DOMAIN"');
+  }
+  const { quiesce, agent } = options;
+  return { whilePaused: options['while-paused'], maxPauseSeconds: options['max-pause'], quiesce, agent };
 }
 
 function readPath(table: ConfigTable, key: string, home: string): string | undefined {

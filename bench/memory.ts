@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { closeSync, constants, fsyncSync, ftruncateSync, openSync, readSync, writeSync } from 'node:fs';
 import { bootGuest, type Guest } from '../test/guest/guest.js';
 
@@ -12,13 +13,19 @@ export async function makeGuestMemory(
   targetPath: string,
   folder: string,
   memoryMiB: number,
-  options: { qemu?: string | undefined; whilePaused?: (guest: Guest) => Promise<void> } = {},
+  options: {
+    qemu?: string | undefined;
+    /** Memory that the guest never touched is holes in the copy too, as it lies under QEMU. */
+    withHoles?: boolean | undefined;
+    whilePaused?: (guest: Guest) => Promise<void>;
+  } = {},
 ): Promise<string> {
-  const { qemu, whilePaused } = options;
+  const { qemu, whilePaused, withHoles = false } = options;
   const guest = await bootGuest({ memoryMiB, folder, content: 'full', bootLimitSeconds: BOOT_LIMIT_SECONDS, qemu });
   try {
     await guest.stop();
-    copyWithoutHoles(guest.memoryFile, targetPath);
+    if (withHoles) copyWithHoles(guest.memoryFile, targetPath);
+    else copyWithoutHoles(guest.memoryFile, targetPath);
     await whilePaused?.(guest);
     return `memory of a Linux guest in QEMU ${guest.qemuVersion} (${guest.accelerator.toUpperCase()})`;
   } finally {
@@ -58,8 +65,13 @@ export function makeOtherMemory(sourcePath: string, targetPath: string): void {
   }
 }
 
+/** As the file lies: what is a hole stays one. */
+export function copyWithHoles(sourcePath: string, targetPath: string): void {
+  execFileSync('cp', ['--sparse=auto', '--', sourcePath, targetPath]);
+}
+
 /** Holes would be an advantage for whoever asks for them; a guest that has run for long has none. */
-function copyWithoutHoles(sourcePath: string, targetPath: string): void {
+export function copyWithoutHoles(sourcePath: string, targetPath: string): void {
   const target = openSync(targetPath, 'w', 0o600);
   try {
     for (const piece of pieces(sourcePath)) writeSync(target, piece);

@@ -46,7 +46,7 @@ interface Contest {
 async function run(roundCount: number, share: number, links: number): Promise<string> {
   const memory = join(folder, 'memory');
   if (values.file === undefined) {
-    await makeGuestMemory(memory, folder, Number(values['size-mib']), { withHoles: true });
+    await makeGuestMemory(memory, folder, Number(values['size-mib']), { holes: true });
   } else {
     copyWithHoles(values.file, memory);
   }

@@ -11,7 +11,7 @@ export interface Contender {
   name: string;
   /** What is missing here, if anything. */
   missing?: string;
-  /** Takes part where time is dear, too: on disk. */
+  /** Takes part where time is dear, too: on disk, and with a large guest. */
   isShort?: boolean;
   /** Writes a file that was not there before, in the program's own way. */
   saveToNewFile(source: string, image: string): Job;
@@ -26,7 +26,7 @@ export const REFERENCE = 'zstd -T2 -1';
 
 export function contenders(): Contender[] {
   return [
-    vmsnap('zstd', -1),
+    { ...vmsnap('zstd', -1), isShort: true },
     { ...vmsnap('zstd', 1), isShort: true },
     vmsnap('zstd', 3),
     vmsnap('zlib', 1),

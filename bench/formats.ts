@@ -1,14 +1,32 @@
 // What saving a memory file of another tool costs beside saving the same memory raw, through the library in one process:
 // node dist/bench/formats.js [--runs N] [--size-mib N] [--dir DIR] [--file FILE --raw RAW] [--out FILE]
 // --file: a memory file of any format that save reads (content decides), and --raw the same memory raw, or what "load" gives of it.
-// Without: a Firecracker diff over its base, whose pages lie in extents of two files, and a migration stream from a pipe, both made of
-// the memory in --raw, or of a guest's.
+// Without: files of the memory in --raw, or of a guest's, whose pages lie in extents: Firecracker diffs over their base (two files), a
+// migration stream (every page at an odd offset, and found by a pass over the file first), a mapped-ram file, an ELF core, a LiME file;
+// and a migration stream from a pipe.
 import { execFileSync, spawn } from 'node:child_process';
 import { closeSync, ftruncateSync, openSync, readSync, rmSync, statSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { load, type SaveOptions, save } from '../lib/index.js';
-import { configuration, magic, page, ramEnd, ramPart, ramStart, tail, zeroPage } from '../test/support/qemuStream.js';
+import {
+  capabilities,
+  configuration,
+  eos,
+  footer,
+  magic,
+  mappedHeader,
+  named,
+  page,
+  ramEnd,
+  ramPart,
+  ramStart,
+  tail,
+  u8,
+  u64,
+  word,
+  zeroPage,
+} from '../test/support/qemuStream.js';
 import { DEFAULT_PARENT, makeBenchFolder } from './folder.js';
 import { makeGuestMemory } from './memory.js';
 import { machineDescription, median } from './report.js';
@@ -23,6 +41,9 @@ const DIFF_PIECES: readonly (readonly [storedBytes: number, ofBytes: number])[] 
 const COPY_BYTES = 4096;
 /** Records of a made stream in one part, as QEMU writes some in turn with other work. */
 const PART_PAGES = 256;
+const RAM_SECTION = 2;
+const MAPPED_HEADER_BYTES = 28;
+const MAPPED_ALIGNMENT = 2 ** 20;
 
 const { values } = parseArgs({
   options: {
@@ -65,15 +86,14 @@ async function run(rounds: number): Promise<string> {
 
 /**
  * A migration stream through a pipe, beside its two parts: what `cat` takes for the stream, and what a save of the same memory from
- * a file takes. One after the other they would take the sum; where reading and compressing overlap, less.
+ * a file takes, without duplicates. One after the other they would take the sum; where reading and compressing overlap, less.
  */
 async function pipeLines(raw: string, rounds: number): Promise<string[]> {
   const [stream, fifo] = [join(folder, 'stream'), join(folder, 'fifo')];
-  writeStream(raw, stream);
   execFileSync('mkfifo', [fifo]);
   const times = { raw: [] as number[], cat: [] as number[], piped: [] as number[] };
   for (let round = 0; round <= rounds; round++) {
-    const ofRaw = await timed(raw, { format: 'raw' });
+    const ofRaw = await whileWritten(raw, () => timed(raw, { format: 'raw', frozen: false }));
     const started = performance.now();
     execFileSync('sh', ['-c', 'cat "$0" > /dev/null', stream]);
     const ofCat = (performance.now() - started) / 1000;
@@ -93,6 +113,43 @@ async function pipeLines(raw: string, rounds: number): Promise<string[]> {
     '| --- | --- | --- | --- | --- | --- |',
     `| ${Math.round(statSync(raw).size / 2 ** 20)} MiB | ${[ofRaw, ofCat, ofPipe].map((s) => s.toFixed(3)).join(' | ')} | ${(ofPipe / (ofRaw + ofCat)).toFixed(2)} | ${(ofPipe / ofRaw).toFixed(2)} |`,
   ];
+}
+
+/** A file that somebody may write holds still for nobody: as of a pipe, no duplicates are looked for. */
+async function whileWritten<T>(path: string, action: () => Promise<T>): Promise<T> {
+  const fd = openSync(path, 'r+');
+  try {
+    return await action();
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** As QEMU writes the memory of a paused machine with the capability mapped-ram. */
+function writeMappedRam(raw: string, path: string): void {
+  const { size } = statSync(raw);
+  const [from, to] = [openSync(raw, 'r'), openSync(path, 'w')];
+  const head = Buffer.concat([
+    ...[magic(), configuration('bench', capabilities('mapped-ram')), named(1, 'ram', RAM_SECTION), word(size, 0x04)],
+    ...[u8(3), Buffer.from('ram'), u64(size)],
+  ]);
+  const bitmap = Buffer.alloc(Math.ceil(size / COPY_BYTES / 64) * 8);
+  const bitmapAt = head.length + MAPPED_HEADER_BYTES;
+  const pagesAt = Math.ceil((bitmapAt + bitmap.length) / MAPPED_ALIGNMENT) * MAPPED_ALIGNMENT;
+  const bytes = Buffer.alloc(COPY_BYTES);
+  const zero = Buffer.alloc(COPY_BYTES);
+  for (let at = 0; at < size; at += COPY_BYTES) {
+    readSync(from, bytes, 0, COPY_BYTES, at);
+    if (bytes.equals(zero)) continue;
+    const number = at / COPY_BYTES;
+    bitmap[number >> 3]! |= 1 << (number & 7);
+    writeSync(to, bytes, 0, COPY_BYTES, pagesAt + at);
+  }
+  const start = Buffer.concat([head, mappedHeader(bitmapAt, pagesAt), bitmap]);
+  writeSync(to, start, 0, start.length, 0);
+  const end = Buffer.concat([eos(), footer(), ramPart(), ramEnd(), tail()]);
+  writeSync(to, end, 0, end.length, pagesAt + size);
+  for (const fd of [from, to]) closeSync(fd);
 }
 
 /** As QEMU writes the memory of a paused machine: every page once, in order. */
@@ -147,7 +204,7 @@ function sameRegions(a: Timed, b: Timed): boolean {
 
 async function timed(source: string, options: SaveOptions): Promise<Timed> {
   const started = performance.now();
-  const { digest, regions } = await save(source, join(folder, 'image'), { ...options, frozen: true, force: true });
+  const { digest, regions } = await save(source, join(folder, 'image'), { frozen: true, force: true, ...options });
   return { seconds: (performance.now() - started) / 1000, digest, regions };
 }
 
@@ -162,12 +219,26 @@ async function given(source: string): Promise<Pair> {
 async function generated(): Promise<Pair[]> {
   const raw = values.raw ?? join(folder, 'raw');
   if (values.raw === undefined) await makeGuestMemory(raw, folder, Number(values['size-mib']));
-  return DIFF_PIECES.map(([storedBytes, ofBytes], i) => {
+  const diffs = DIFF_PIECES.map(([storedBytes, ofBytes], i) => {
     const [base, diff] = [join(folder, `base-${i}`), join(folder, `diff-${i}`)];
     split(raw, base, diff, storedBytes, ofBytes);
     const name = `Firecracker diff, ${storedBytes / 1024} KiB of each ${ofBytes / 1024} KiB`;
     return { name, source: diff, options: { diffBase: base }, raw };
   });
+  const paths = ['stream', 'mapped-ram', 'core', 'lime'].map((name) => join(folder, name)) as [
+    string,
+    string,
+    string,
+    string,
+  ];
+  writeStream(raw, paths[0]);
+  writeMappedRam(raw, paths[1]);
+  const image = join(folder, 'image');
+  await save(raw, image, { frozen: true });
+  await load(image, paths[2], { as: 'elf' });
+  await load(image, paths[3], { as: 'lime' });
+  const names = ['migration stream', 'mapped-ram', 'ELF core', 'LiME'];
+  return [...diffs, ...names.map((name, i) => ({ name, source: paths[i]!, options: {}, raw }))];
 }
 
 /** Puts the pages of `raw` into two sparse files, each page in one of them; zero pages into neither. */

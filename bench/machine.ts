@@ -1,9 +1,10 @@
 // Pause and size of saves of a running machine, beside QEMU's own ways, on the same guest in one run:
-// node dist/bench/machine.js [--qemu QEMU10] [--size-mib N] [--rounds N] [--dir DIR] [--out FILE]
+// node dist/bench/machine.js [--qemu QEMU10] [--size-mib N] [--dirty PERCENT] [--rounds N] [--dir DIR] [--out FILE]
 //
-// QEMU 10 is wanted for mapped-ram. Two guests of one kind boot: one with a shared memory file, one with private memory (whose
-// memory goes through QEMU) and a small qcow2 disk, which `savevm` needs. Every way is tried once a round, in turn; a pause is what the
-// guest missed, from the order to stop to the one to go on. The rows of vmsnap call its command line.
+// QEMU 10 is wanted for mapped-ram. A guest with a shared memory file and a small qcow2 disk, which `savevm` needs, writes some of its
+// memory over and over while all of this goes on. Every way is tried once a round, in turn; a pause is what the guest missed,
+// from the order to stop to the one to go on. The stream path needs a guest with private memory: another of the same kind,
+// which is given QEMU's own way as well. The rows of vmsnap call its command line.
 import { execFileSync } from 'node:child_process';
 import { rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -11,12 +12,13 @@ import { parseArgs } from 'node:util';
 import { CLI_PATH, runVmsnap } from '../test/guest/cli.js';
 import { bootGuest, type Guest } from '../test/guest/guest.js';
 import { DEFAULT_PARENT, makeBenchFolder } from './folder.js';
-import { machineDescription, median } from './report.js';
+import { machineDescription, median, table } from './report.js';
 
 const { values } = parseArgs({
   options: {
     qemu: { type: 'string', default: process.env.VMSNAP_QEMU10 },
     'size-mib': { type: 'string', default: '1024' },
+    dirty: { type: 'string', default: '5' },
     rounds: { type: 'string', default: '5' },
     dir: { type: 'string', default: DEFAULT_PARENT },
     out: { type: 'string' },
@@ -26,11 +28,23 @@ const { values } = parseArgs({
 const MIB = 2 ** 20;
 const DISK_MIB = 16;
 const LIMIT_SECONDS = 600;
+const PLAIN = 'vmsnap save, shared memory file';
+const LIVE = 'vmsnap save --live, shared memory file';
 const folder = makeBenchFolder(values.dir);
 
 interface Pause {
   readonly seconds: number;
+  /** From the command to its end. */
+  readonly totalSeconds: number;
   readonly bytes: number;
+  readonly live?: LiveFigures;
+}
+
+interface LiveFigures {
+  readonly changesSeconds: number;
+  readonly pauseSeconds: number;
+  readonly changedPages: number;
+  readonly pauseWithoutSeconds: { readonly atLeast: number; readonly atMost: number };
 }
 
 interface Way {
@@ -38,62 +52,86 @@ interface Way {
   readonly run: () => Promise<Pause>;
 }
 
-const report = await run(Number(values['size-mib']), Number(values.rounds));
+const report = await run(Number(values['size-mib']), Number(values.dirty), Number(values.rounds));
 console.log(report);
 if (values.out !== undefined) writeFileSync(values.out, `${report}\n`);
 
-async function run(memoryMiB: number, rounds: number): Promise<string> {
+async function run(memoryMiB: number, dirtyPercent: number, rounds: number): Promise<string> {
   const disk = join(folder, 'disk.qcow2');
   execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', disk, `${DISK_MIB}M`]);
-  const common = { memoryMiB, qemu: values.qemu, folder, content: 'full', bootLimitSeconds: LIMIT_SECONDS } as const;
+  const dirtyMiB = Math.round((memoryMiB * dirtyPercent) / 100);
+  const common = {
+    memoryMiB,
+    dirtyMiB,
+    qemu: values.qemu,
+    folder,
+    content: 'full',
+    bootLimitSeconds: LIMIT_SECONDS,
+  } as const;
   const shared = await bootGuest(common);
+  await shared.stop();
   const own = await bootGuest({ ...common, memory: 'private' });
+  await own.stop();
+  console.error('both guests have booted');
   try {
-    await own.qmp.execute('blockdev-add', {
+    await shared.qmp.execute('blockdev-add', {
       driver: 'qcow2',
       'node-name': 'd0',
       file: { driver: 'file', filename: disk },
     });
-    const ways = waysOf(shared, own, disk);
+    const ways = [...waysOf(shared, disk), ...streamWays(own)];
     const results = new Map(ways.map(({ name }) => [name, [] as Pause[]]));
-    for (let round = 0; round < rounds; round++) {
-      for (const { name, run: once } of ways) {
-        for (const guest of [shared, own]) await guest.waitForCountBeyond(guest.count);
-        results.get(name)!.push(await once());
+    // The first round warms up.
+    for (let round = 0; round <= rounds; round++) {
+      for (const [guest, some] of [
+        [shared, ways.slice(0, -2)],
+        [own, ways.slice(-2)],
+      ] as const) {
+        // One guest runs at a time.
+        await guest.resume();
+        for (const { name, run: once } of some) {
+          await guest.waitForCountBeyond(guest.count + 1, LIMIT_SECONDS);
+          const pause = await once();
+          if (round > 0) results.get(name)!.push(pause);
+          console.error(`round ${round} of ${rounds}: ${name}: ${pause.seconds.toFixed(3)} s`);
+        }
+        await guest.stop();
       }
     }
-    return table(shared, memoryMiB, rounds, results);
+    return describe(shared, memoryMiB, dirtyPercent, rounds, results);
   } finally {
     await shared.close();
     await own.close();
   }
 }
 
-function waysOf(shared: Guest, own: Guest, disk: string): Way[] {
+function waysOf(guest: Guest, disk: string): Way[] {
+  const file = 'migrate file:, shared memory file';
   return [
-    { name: 'vmsnap save, shared memory file', run: () => saved(shared) },
-    { name: 'vmsnap save, through QEMU (stream)', run: () => saved(own) },
-    { name: 'migrate file:, plain', run: () => migrated(own, {}) },
-    { name: 'migrate file:, mapped-ram', run: () => migrated(own, { 'mapped-ram': true }) },
-    { name: 'migrate file:, mapped-ram and multifd', run: () => migrated(own, { 'mapped-ram': true, multifd: true }) },
-    { name: 'savevm into qcow2', run: () => snapshot(own, disk) },
+    { name: PLAIN, run: () => saved(guest) },
+    { name: LIVE, run: () => saved(guest, '--live') },
+    { name: `${file}, plain`, run: () => migrated(guest, {}) },
+    { name: `${file}, mapped-ram`, run: () => migrated(guest, { 'mapped-ram': true }) },
+    { name: `${file}, mapped-ram and multifd`, run: () => migrated(guest, { 'mapped-ram': true, multifd: true }) },
+    { name: 'savevm into qcow2, shared memory file', run: () => snapshot(guest, disk) },
+  ];
+}
+
+function streamWays(guest: Guest): Way[] {
+  return [
+    { name: 'vmsnap save, private memory (stream path)', run: () => saved(guest) },
+    { name: 'migrate file:, private memory, plain', run: () => migrated(guest, {}) },
   ];
 }
 
 /** What vmsnap itself reports, since its process starts before the guest is stopped. */
-async function saved(guest: Guest): Promise<Pause> {
+async function saved(guest: Guest, ...options: string[]): Promise<Pause> {
   const image = join(folder, 'image');
-  const { stdout } = await runVmsnap(
-    'save',
-    `qemu:${guest.qmpSocket}`,
-    image,
-    '--after',
-    'resume',
-    '--force',
-    '--json',
-  );
-  const { machine } = JSON.parse(stdout) as { machine: { pauseSeconds: number } };
-  return { seconds: machine.pauseSeconds, bytes: statSync(image).size };
+  const words = ['save', ...options, '--force', '--json', `qemu:${guest.qmpSocket}`, image];
+  const { stdout, durationSeconds } = await runVmsnap(...words);
+  const { machine, run } = JSON.parse(stdout);
+  const live = run.live === null ? undefined : { ...run.live, ...machine.live };
+  return { seconds: machine.pauseSeconds, totalSeconds: durationSeconds, bytes: statSync(image).size, live };
 }
 
 /** Stopped as a save is, so that each page is sent once. */
@@ -106,7 +144,7 @@ async function migrated(guest: Guest, wanted: Readonly<Record<string, boolean>>)
   const seconds = await paused(guest, () => guest.migrate(`file:${file}`, LIMIT_SECONDS));
   const bytes = allocated(file);
   rmSync(file);
-  return { seconds, bytes };
+  return { seconds, totalSeconds: seconds, bytes };
 }
 
 async function snapshot(guest: Guest, disk: string): Promise<Pause> {
@@ -116,7 +154,7 @@ async function snapshot(guest: Guest, disk: string): Promise<Pause> {
   const seconds = await paused(guest, () => job(guest, 'snapshot-save', { tag: id, vmstate: 'd0', ...nodes }));
   const bytes = allocated(disk) - before;
   await job(guest, 'snapshot-delete', { tag: id, ...nodes });
-  return { seconds, bytes };
+  return { seconds, totalSeconds: seconds, bytes };
 }
 
 async function paused(guest: Guest, work: () => Promise<void>): Promise<number> {
@@ -144,26 +182,46 @@ function allocated(file: string): number {
   return statSync(file).blocks * 512;
 }
 
-function table(
+function describe(
   guest: Guest,
   memoryMiB: number,
+  dirtyPercent: number,
   rounds: number,
   results: ReadonlyMap<string, readonly Pause[]>,
 ): string {
+  const plain = results.get(PLAIN)!;
   const rows = [...results].map(([name, pauses]) => {
-    const seconds = median(pauses.map((pause) => pause.seconds));
-    const bytes = median(pauses.map((pause) => pause.bytes));
-    return `| ${name} | ${seconds.toFixed(2)} s | ${(bytes / MIB).toFixed(0)} MiB |`;
+    const ratios = pauses.map(({ seconds }, i) => seconds / plain[i]!.seconds);
+    return [
+      name,
+      `${median(pauses.map(({ seconds }) => seconds)).toFixed(3)} s`,
+      median(ratios).toFixed(2),
+      `${median(pauses.map(({ totalSeconds }) => totalSeconds)).toFixed(2)} s`,
+      `${(median(pauses.map(({ bytes }) => bytes)) / MIB).toFixed(0)} MiB`,
+    ];
   });
   return [
-    '## Saving a running machine',
+    '# Saving a running machine',
     '',
-    `- a guest of ${memoryMiB} MiB, QEMU ${guest.qemuVersion} with ${guest.accelerator}; median of ${rounds} rounds, in turn`,
+    `- a guest of ${memoryMiB} MiB that writes ${dirtyPercent} % of its memory anew about three times a second, QEMU ${guest.qemuVersion} with ${guest.accelerator}`,
     machineDescription(),
-    `- files on ${values.dir}; ${CLI_PATH.split('/').slice(-3).join('/')}`,
+    `- medians of ${rounds} rounds after one to warm up, all ways in turn in each; files on ${values.dir}; ${CLI_PATH.split('/').slice(-3).join('/')}`,
+    `- made by \`node dist/bench/machine.js --size-mib ${memoryMiB} --dirty ${dirtyPercent} --rounds ${rounds}\` (bench/machine.ts says what each row is)`,
     '',
-    '| way | pause | size on disk |',
-    '| --- | ----: | -----------: |',
-    ...rows,
+    table(['way', 'pause', '/ plain save', 'whole save', 'size on disk'], rows),
+    liveText(results.get(LIVE)!, memoryMiB),
   ].join('\n');
+}
+
+function liveText(pauses: readonly Pause[], memoryMiB: number): string {
+  const of = (figure: (live: LiveFigures) => number) => median(pauses.map(({ live }) => figure(live!)));
+  const changed = (of((live) => live.changedPages) * 4096) / MIB;
+  const atLeast = of(({ pauseWithoutSeconds }) => pauseWithoutSeconds.atLeast);
+  const atMost = of(({ pauseWithoutSeconds }) => pauseWithoutSeconds.atMost);
+  return [
+    `Of the pause of \`--live\`, ${of((live) => live.changesSeconds).toFixed(3)} s went into reading the memory once more and copying what had changed: `,
+    `${changed.toFixed(0)} MiB, ${((100 * changed) / memoryMiB).toFixed(1)} % of the memory. The rest is QEMU: stopping, device state, going on.`,
+    ` What vmsnap itself says the pause would have been without \`--live\`: ${atLeast.toFixed(2)} to ${atMost.toFixed(2)} s.`,
+    '',
+  ].join('');
 }

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { closeSync, constants, fsyncSync, ftruncateSync, openSync, readSync, writeSync } from 'node:fs';
+import { closeSync, constants, fsyncSync, ftruncateSync, openSync, readSync, renameSync, writeSync } from 'node:fs';
 import { bootGuest, type Guest } from '../test/guest/guest.js';
 
 const PIECE_BYTES = 2 ** 20;
@@ -8,23 +8,22 @@ const BOOT_LIMIT_SECONDS = 900;
 // The guest counts a few times a second.
 const COUNTS_BETWEEN = 10;
 
-/** Boots a well filled guest, stops it, and copies its memory; what else is to be done with it comes then. Gives a sentence about it. */
+/**
+ * Boots a well filled guest, stops it, and copies its memory; what else is to be done with it comes then. Gives a sentence about it.
+ * `holes`: what the guest never touched stays a hole, as QEMU leaves it; else every page is written.
+ */
 export async function makeGuestMemory(
   targetPath: string,
   folder: string,
   memoryMiB: number,
-  options: {
-    qemu?: string | undefined;
-    /** Memory that the guest never touched is holes in the copy too, as it lies under QEMU. */
-    withHoles?: boolean | undefined;
-    whilePaused?: (guest: Guest) => Promise<void>;
-  } = {},
+  options: { qemu?: string | undefined; holes?: boolean; whilePaused?: (guest: Guest) => Promise<void> } = {},
 ): Promise<string> {
-  const { qemu, whilePaused, withHoles = false } = options;
+  const { qemu, holes = false, whilePaused } = options;
   const guest = await bootGuest({ memoryMiB, folder, content: 'full', bootLimitSeconds: BOOT_LIMIT_SECONDS, qemu });
   try {
     await guest.stop();
-    if (withHoles) copyWithHoles(guest.memoryFile, targetPath);
+    // The guest keeps the file that has lost its name, and needs no copy of it.
+    if (holes) renameSync(guest.memoryFile, targetPath);
     else copyWithoutHoles(guest.memoryFile, targetPath);
     await whilePaused?.(guest);
     return `memory of a Linux guest in QEMU ${guest.qemuVersion} (${guest.accelerator.toUpperCase()})`;

@@ -27,6 +27,7 @@ export function races(place: Place, memoryFile: string, memoryBytes: number): Ra
     if (difference !== undefined) throw new Error(`${contender.name}: the load differs at byte ${difference}`);
   };
   const saveToNewFile: Race = {
+    kind: 'save',
     title: `Save to a new file, ${place.name}`,
     job: (contender) => synced(contender.saveToNewFile(memoryFile, image(contender)), image(contender)),
     prepare: (contender) => rmSync(image(contender), { force: true }),
@@ -34,6 +35,7 @@ export function races(place: Place, memoryFile: string, memoryBytes: number): Ra
     outputBytes: (contender) => statSync(image(contender)).size,
   };
   const saveInPlace: Race = {
+    kind: 'save-in-place',
     title: `Save over a file that is there (standard output, not truncated), ${place.name}`,
     job: (contender) => synced(contender.saveInPlace?.(memoryFile, reusedImage), reusedImage),
     prepare: () => touchOnce(reusedImage, memoryBytes),
@@ -41,6 +43,7 @@ export function races(place: Place, memoryFile: string, memoryBytes: number): Ra
     outputBytes: (_contender, measurement) => measurement.stdoutBytes,
   };
   const loadToNewFile: Race = {
+    kind: 'load',
     title: `Load to a new file, ${place.name}`,
     job: (contender) => synced(contender.loadToNewFile(image(contender), target), target),
     prepare: () => {
@@ -51,6 +54,7 @@ export function races(place: Place, memoryFile: string, memoryBytes: number): Ra
     outputBytes: () => statSync(target).size,
   };
   const loadInPlace: Race = {
+    kind: 'load-in-place',
     title: `Load over a file that is there, ${place.name}`,
     job: (contender) => synced(contender.loadInPlace?.(image(contender), target), target),
     // What the preparation has written is not to be synced on the contender's clock.

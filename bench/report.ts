@@ -17,6 +17,9 @@ export function raceTable(title: string, results: readonly RaceResult[], memoryB
     `| | median s | min s | time / \`${REFERENCE}\` | MB/s of memory | CPU s | output bytes | peak MB |`,
     '|---|--:|--:|--:|--:|--:|--:|--:|',
     ...rows,
+    ...results.flatMap(({ contender, failure }) =>
+      failure === undefined ? [] : ['', `${contender.name} FAILED: ${failure}`],
+    ),
     '',
   ].join('\n');
 }

@@ -6,6 +6,8 @@ export interface CommandEntry {
   readonly usage: string;
   readonly summary: string;
   readonly load: () => Promise<CommandSpec>;
+  /** What its threads will do: they start before the command is loaded, if a word of the command line is a file. */
+  readonly warmsUp?: 'save' | 'read';
 }
 
 export const COMMANDS: readonly CommandEntry[] = [
@@ -14,12 +16,14 @@ export const COMMANDS: readonly CommandEntry[] = [
     usage: 'save SOURCE IMAGE',
     summary: 'save the memory of a VM into an image',
     load: async () => (await import('./commands/save.js')).saveCommand,
+    warmsUp: 'save',
   },
   {
     name: 'load',
     usage: 'load IMAGE TARGET',
     summary: 'bring the memory back, bit for bit',
     load: async () => (await import('./commands/load.js')).loadCommand,
+    warmsUp: 'read',
   },
   {
     name: 'resume',

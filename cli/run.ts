@@ -23,6 +23,7 @@ export async function run(args: readonly string[]): Promise<number> {
   if (first === 'help' || first === '--help' || first === '-h') return runHelp(rest);
   const entry = COMMANDS.find(({ name }) => name === first);
   if (entry === undefined) return failBeforeCommand(unknownCommand(first), rest);
+  if (entry.warmsUp !== undefined) (await import('./warmUpFor.js')).warmUpFor(entry.warmsUp, rest);
   return runCommand(await entry.load(), rest);
 }
 

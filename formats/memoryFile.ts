@@ -33,8 +33,8 @@ export interface MemoryFile {
   /** Whole pages, in the order of the file; sizes are known but for a stream whose end has not been seen. */
   readonly regions: readonly RegionManifest[];
   readonly pages: PageSource;
-  /** What the file tells of its pages without the memory being read. */
-  readonly knownPages?: KnownPages | undefined;
+  /** What the file tells of its pages without the memory being read; for who looks into it, not for who saves it. */
+  countPages?(): KnownPages;
   readonly attachments: readonly MemoryAttachment[];
   /** Files whose writers matter, and whose descriptors `pages` and `attachments` use. */
   readonly files: readonly { readonly fd: number; readonly path: string }[];

@@ -4,7 +4,6 @@ import type { MemoryAttachment } from '../formats/memoryFile.js';
 import {
   attachmentChunkRawBytes,
   attachmentTablesBytes,
-  attachmentTablesCrc,
   encodeAttachmentTables,
 } from '../formats/vmsnap/attachmentRecord.js';
 import { readUpTo } from '../formats/vmsnap/imageFile.js';
@@ -17,11 +16,14 @@ import {
 } from '../formats/vmsnap/layout.js';
 import type { AttachmentManifest } from '../formats/vmsnap/manifest.js';
 import { recordBytes } from '../formats/vmsnap/record.js';
+import { sealBytes } from '../formats/vmsnap/seal.js';
 import { native } from '../native/binding.js';
 import { VmsnapError, withSystemErrors } from '../native/errors.js';
 import { bound, type CodecSettings, createCodec } from './codecs.js';
-import type { CommitLine } from './pipeline/commitLine.js';
+import type { CommitLine, OutputDescription } from './pipeline/commitLine.js';
+import type { SharedControl } from './pipeline/control.js';
 import { sourceTruncated } from './pipeline/feeds/sourceFiles.js';
+import { PayloadSealing } from './pipeline/payloadSealing.js';
 import type { AttachmentOption } from './types.js';
 
 /** Bytes that are to become an attachment. */
@@ -108,16 +110,22 @@ export function closeAttachments(opened: readonly OpenedAttachment[]): void {
   for (const { fd } of opened) closeSync(fd);
 }
 
+/** What of the output says how attachments are stored. */
+interface AttachmentOutput extends Pick<OutputDescription, 'alignmentBytes' | 'keys'> {
+  readonly control: SharedControl;
+}
+
 export async function storeAttachments(
   inputs: readonly AttachmentInput[],
   line: CommitLine,
   codecSettings: CodecSettings,
-  alignmentBytes: number,
+  { alignmentBytes, keys, control }: AttachmentOutput,
   signal: AbortSignal | undefined,
 ): Promise<AttachmentManifest[]> {
   const codec = createCodec(codecSettings);
   const raw = Buffer.allocUnsafe(inputs.length === 0 ? 0 : ATTACHMENT_PART_BYTES);
-  const tablesMax = attachmentTablesBytes(ATTACHMENT_PART_BYTES, alignmentBytes);
+  const sealing = keys && new PayloadSealing(keys, control);
+  const tablesMax = attachmentTablesBytes(ATTACHMENT_PART_BYTES, alignmentBytes, keys !== undefined);
   const out = Buffer.alloc(
     PREFIX_BYTES + tablesMax + ATTACHMENT_PART_BYTES + bound(ATTACHMENT_CHUNK_BYTES) + alignmentBytes,
   );
@@ -129,7 +137,8 @@ export async function storeAttachments(
       signal?.throwIfAborted();
       const got = await attachment.read(raw);
       if (got === 0) break;
-      const at = storePart(number, part, raw.subarray(0, got), codec, line, alignmentBytes, out);
+      const at = storePart(number, part, raw.subarray(0, got), codec, line, alignmentBytes, sealing, out);
+      await line.flush();
       if (part === 0) offset = at;
       sizeBytes += got;
       if (got < raw.length) break;
@@ -148,11 +157,13 @@ function storePart(
   codec: ReturnType<typeof createCodec>,
   line: CommitLine,
   alignmentBytes: number,
+  sealing: PayloadSealing | undefined,
   out: Buffer,
 ): number {
-  const tablesBytes = attachmentTablesBytes(raw.length, alignmentBytes);
+  const tablesBytes = attachmentTablesBytes(raw.length, alignmentBytes, sealing !== undefined);
   const tables = encodeAttachmentTables(part, raw.length, tablesBytes, out);
   const payloadAt = PREFIX_BYTES + tablesBytes;
+  sealing?.begin(out, payloadAt - sealBytes(tables.chunkCount));
   let at = payloadAt;
   for (let i = 0; i < tables.chunkCount; i++) {
     const start = i * ATTACHMENT_CHUNK_BYTES;
@@ -162,12 +173,13 @@ function storePart(
       chunk.copy(out, at);
       stored = chunk.length;
     }
+    sealing?.seal(i, at, stored);
     out.writeUInt32LE(stored, tables.chunkEntriesAt + CHUNK_ENTRY_BYTES * i);
     out.writeUInt32LE(native.crc32c(out, at, stored, 0), tables.chunkEntriesAt + CHUNK_ENTRY_BYTES * i + 4);
     at += stored;
   }
   const lengths = { tablesBytes, payloadBytes: at - payloadAt };
   out.fill(0, at, recordBytes(lengths, alignmentBytes));
-  const tablesCrc = attachmentTablesCrc(tablesBytes, out);
-  return line.appendPrefixed(KIND_ATTACHMENT, number, { ...lengths, tablesCrc }, out);
+  const payloadCrc = sealing === undefined ? 0 : native.crc32c(out, payloadAt, lengths.payloadBytes, 0);
+  return line.appendPrefixed(KIND_ATTACHMENT, number, { ...lengths, payloadCrc }, out);
 }

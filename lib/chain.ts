@@ -11,7 +11,11 @@ import type { ImageTail } from '../formats/vmsnap/imageFile.js';
 import { BASES_MAX, FEATURE_ABSENT } from '../formats/vmsnap/layout.js';
 import type { BaseManifest, RegionManifest } from '../formats/vmsnap/manifest.js';
 import { VmsnapError } from '../native/errors.js';
-import { type ImageInput, openImageInput, readInputTail } from './imageInput.js';
+import { type ImageInput, type ImageInputOptions, openImageInput, readInputTail } from './imageInput.js';
+import type { BaseDirOptions } from './types.js';
+
+/** Where bases are sought, and what opens them. */
+export type ChainOptions = BaseDirOptions & ImageInputOptions;
 
 /** An image in a file, its tail read and sound. */
 export interface OpenedImage {
@@ -19,9 +23,9 @@ export interface OpenedImage {
   readonly tail: ImageTail;
 }
 
-/** Opens an image that must lie in a file. The caller closes its input. */
-export async function openWholeImage(path: string, signal?: AbortSignal): Promise<OpenedImage> {
-  const input = await openImageInput(path, signal);
+/** Opens an image that must lie in a file. The caller closes its input. @throws KEY if it is encrypted and no key opens it. */
+export async function openWholeImage(path: string, options: ImageInputOptions = {}): Promise<OpenedImage> {
+  const input = await openImageInput(path, options);
   try {
     if (input.isStream) {
       throw new VmsnapError('USAGE', `${input.path} cannot be read at random`, { path, hint: 'give an image file' });
@@ -44,15 +48,10 @@ export function closeImages(images: readonly OpenedImage[]): void {
 
 /**
  * Opens the bases of an image, nearest first; none if it is whole by itself. The caller closes them.
- * @param baseDirs folders in which a base is sought if it is not beside the image that names it.
- * @throws BASE_MISMATCH if one is missing, damaged beyond telling what it is, another image, or does not fit.
+ * @throws KEY if one is encrypted and no key opens it; BASE_MISMATCH if one is missing, damaged beyond telling what it is, another image, or does not fit.
  */
-export async function openBases(
-  input: ImageInput,
-  baseDirs: readonly string[] = [],
-  signal?: AbortSignal,
-): Promise<OpenedImage[]> {
-  const { bases, problem } = await findBases(input, baseDirs, signal);
+export async function openBases(input: ImageInput, options: ChainOptions = {}): Promise<OpenedImage[]> {
+  const { bases, problem } = await findBases(input, options);
   if (problem === undefined) return bases;
   closeImages(bases);
   throw problem;
@@ -61,14 +60,13 @@ export async function openBases(
 /** The same, as far as it goes: `problem` is what ends the search before its end. The caller closes `bases`. */
 export async function findBases(
   input: ImageInput,
-  baseDirs: readonly string[] = [],
-  signal?: AbortSignal,
+  options: ChainOptions = {},
 ): Promise<{ bases: OpenedImage[]; problem: VmsnapError | undefined }> {
   const bases: OpenedImage[] = [];
   try {
     for (let child = input; child.head.start.base !== undefined; child = bases.at(-1)!.input) {
       if (bases.length === BASES_MAX) throw chainTooLong(input.path);
-      const base = await findBase(child, child.head.start.base, baseDirs, signal);
+      const base = await findBase(child, child.head.start.base, options);
       const difference = geometryDifference(child, base);
       if (difference !== undefined) {
         base.input.close();
@@ -92,18 +90,13 @@ function chainTooLong(path: string): VmsnapError {
 }
 
 /** @throws BASE_MISMATCH, which tells what was sought where, and what was found there. */
-async function findBase(
-  child: ImageInput,
-  base: BaseManifest,
-  baseDirs: readonly string[],
-  signal: AbortSignal | undefined,
-): Promise<OpenedImage> {
+async function findBase(child: ImageInput, base: BaseManifest, options: ChainOptions): Promise<OpenedImage> {
   const found: string[] = [];
-  const folders = searchFolders(child, baseDirs);
+  const folders = searchFolders(child, options.baseDirs ?? []);
   for (const folder of folders) {
-    signal?.throwIfAborted();
+    options.signal?.throwIfAborted();
     const path = join(folder, base.fileName);
-    const candidate = await tryCandidate(path, base.identity, signal);
+    const candidate = await tryCandidate(path, base.identity, options);
     if (typeof candidate !== 'string') return candidate;
     found.push(candidate);
   }
@@ -137,18 +130,14 @@ function realPath(path: string): string {
 }
 
 /** The image at `path` if it is the one, else what is there. */
-async function tryCandidate(
-  path: string,
-  identity: string,
-  signal: AbortSignal | undefined,
-): Promise<OpenedImage | string> {
+async function tryCandidate(path: string, identity: string, options: ChainOptions): Promise<OpenedImage | string> {
   let opened: OpenedImage;
   try {
     // Not a named pipe, which an open would wait for.
     if (statSync(path, { throwIfNoEntry: false })?.isFile() === false) return `${path} is no regular file`;
-    opened = await openWholeImage(path, signal);
+    opened = await openWholeImage(path, options);
   } catch (error) {
-    if (!(error instanceof VmsnapError)) throw error;
+    if (!(error instanceof VmsnapError) || error.code === 'KEY') throw error;
     return error.code === 'NOT_FOUND' ? `there is no ${path}` : error.message;
   }
   const found = opened.tail.footer.identity;
@@ -161,6 +150,7 @@ async function tryCandidate(
 function geometryDifference(child: ImageInput, base: OpenedImage): string | undefined {
   const own = child.head.start;
   const theirs = base.input.head.start;
+  if (theirs.encryption !== undefined && own.encryption === undefined) return 'encryption, which the image has not';
   if (own.pageSize !== theirs.pageSize) return `pages of ${theirs.pageSize} bytes, not ${own.pageSize}`;
   if (own.segmentSize !== theirs.segmentSize) return `segments of ${theirs.segmentSize} bytes, not ${own.segmentSize}`;
   return regionsDifference(own.regions, imageRegions(base));

@@ -40,6 +40,13 @@ export function createCodec(settings: CodecSettings): ChunkCodec {
   return STORE;
 }
 
+/**
+ * Below level 1 a hash table that fits into a core's first cache and matches of 7 bytes and more take as long as zstd's own
+ * negative levels and give smaller chunks (docs/decisions.md); each level further down skips more, as zstd's do.
+ */
+const FAST_HASH_LOG = 12;
+const FAST_MIN_MATCH = 7;
+
 class ZstdCodec implements ChunkCodec {
   readonly #level: number;
   #compressor: zstd.CCtx | undefined;
@@ -69,8 +76,14 @@ class ZstdCodec implements ChunkCodec {
 
   #createCompressor(): zstd.CCtx {
     const context = new zstd.CCtx();
-    context.setParameter(zstd.CParameter.compressionLevel, this.#level);
+    const isFast = this.#level < 0;
+    context.setParameter(zstd.CParameter.compressionLevel, isFast ? 1 : this.#level);
     context.setParameter(zstd.CParameter.contentSizeFlag, 1);
+    if (!isFast) return context;
+    context.setParameter(zstd.CParameter.hashLog, FAST_HASH_LOG);
+    context.setParameter(zstd.CParameter.minMatch, FAST_MIN_MATCH);
+    // 0, that of level 1, stands for "not set".
+    context.setParameter(zstd.CParameter.targetLength, -this.#level - 1);
     return context;
   }
 }

@@ -53,11 +53,11 @@ export function isImage(path: string, stats: Stats): boolean {
   }
 }
 
-async function openImageSide(path: string, { baseDirs, signal }: CompareOptions): Promise<OpenedSide> {
-  const image = await openWholeImage(path, signal);
+async function openImageSide(path: string, options: CompareOptions): Promise<OpenedSide> {
+  const image = await openWholeImage(path, options);
   const { input, tail } = image;
   try {
-    const bases = await openBases(input, baseDirs, signal);
+    const bases = await openBases(input, options);
     const chain = [image, ...bases];
     return {
       about: {

@@ -1,7 +1,7 @@
 /** A DSA device that a program keeps open, so that each of its saves finds queues and mappings ready. */
 import { type DsaOpened, type DsaOpenOptions, type DsaReports, native } from '../native/binding.js';
 import { VmsnapError } from '../native/errors.js';
-import { dsaDeviceRoot, dsaSysfsRoot } from './dsaFolders.js';
+import { dsaDeviceRoot, dsaNode, dsaSysfsRoot } from './dsaFolders.js';
 
 const EBUSY = -16;
 
@@ -83,10 +83,12 @@ export function tryOpenDsa(options: DsaDeviceOptions): TriedDsa {
   checkCount('batch pages', batchPages);
   checkCount('depth', depth);
   const isEmulated = emulated !== undefined && emulated !== false;
+  const deviceRoot = rest.deviceRoot ?? dsaDeviceRoot();
   const opened = native.dsaOpen({
     ...rest,
     sysfsRoot: rest.sysfsRoot ?? dsaSysfsRoot(),
-    deviceRoot: rest.deviceRoot ?? dsaDeviceRoot(),
+    deviceRoot,
+    nodes: rest.nodes?.map((node) => dsaNode(node, deviceRoot)),
     limits: { ...limits, batchPages, depth },
     emulated: isEmulated ? (emulated === true ? {} : emulated) : undefined,
   });

@@ -307,6 +307,7 @@ class Estimate {
       labels,
       source: this.#source.manifest,
       base: undefined,
+      encryption: undefined,
       regions: this.#source.regions,
     });
     const end = encodeEndManifest({

@@ -22,7 +22,7 @@ export async function extract(
   target: string,
   options: ExtractOptions = {},
 ): Promise<{ sizeBytes: number }> {
-  const opened = await openImage(image);
+  const opened = await openImage(image, options);
   try {
     const parts = opened.readAttachment(attachment);
     const sizeBytes = opened.attachments.find(({ name }) => name === attachment)?.sizeBytes ?? 0;

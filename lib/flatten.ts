@@ -10,9 +10,10 @@ import { abortReason } from './abort.js';
 import type { AttachmentInput } from './attachments.js';
 import { closeImages, imageRegions, mayHaveAbsent, type OpenedImage, openBases, openWholeImage } from './chain.js';
 import { ofCpu } from './detector.js';
+import { createSeal } from './encryption/createSeal.js';
 import { ReplacementFile } from './files/replacementFile.js';
 import { Image } from './image.js';
-import { checkSaveOptions, type SaveSettings } from './options.js';
+import { checkSaveOptions, type SaveSettings, usage } from './options.js';
 import { describeLink } from './readJobs.js';
 import { requireOtherFile, Save, type SaveInputs } from './save.js';
 import type { FlattenOptions, SaveOptions, SaveResult } from './types.js';
@@ -29,9 +30,10 @@ export async function flatten(image: string, target: string, options: FlattenOpt
   const opened: OpenedImage[] = [];
   let file: ReplacementFile | undefined;
   try {
-    const top = await openWholeImage(image, options.signal);
+    const top = await openWholeImage(image, options);
     opened.push(top);
-    opened.push(...(await openBases(top.input, options.baseDirs, options.signal)));
+    opened.push(...(await openBases(top.input, options)));
+    requireEncryption(top, options);
     const saveOptions = flattenOptions(top, options);
     const settings = keptSettings(top, saveOptions);
     if (target !== '-') {
@@ -42,13 +44,24 @@ export async function flatten(image: string, target: string, options: FlattenOpt
       );
       file = ReplacementFile.open(target, { what: 'image', force: options.force ?? false });
     }
-    return await new Save(target, saveOptions, settings, chainInputs(opened, file)).run();
+    const seal = await createSeal(options.encryption, options.signal);
+    return await new Save(target, saveOptions, settings, { ...chainInputs(opened, file), seal }).run();
   } catch (error) {
     throw abortReason(error, options.signal);
   } finally {
     file?.discard();
     closeImages(opened);
   }
+}
+
+/** An encrypted image does not come out in the clear by oversight. */
+function requireEncryption({ input }: OpenedImage, { encryption, decrypt = false }: FlattenOptions): void {
+  if (decrypt && encryption !== undefined) throw usage('decrypt or encrypt: not both');
+  if (decrypt || encryption !== undefined || input.head.start.encryption === undefined) return;
+  throw usage(
+    `${input.path} is encrypted, and the new image would not be`,
+    'name who can read it (--encrypt-to, --passphrase-file), or ask for it in the clear (--decrypt)',
+  );
 }
 
 function flattenOptions({ input }: OpenedImage, options: FlattenOptions): SaveOptions {

@@ -5,8 +5,9 @@
  * reference costs a head and a chunk more; a page that is the same as the base's costs as much again in the base, which is opened when the first such page is read.
  */
 import { fstatSync } from 'node:fs';
+import { decodeAttachmentTables } from '../formats/vmsnap/attachmentRecord.js';
 import { corrupt } from '../formats/vmsnap/corrupt.js';
-import { type ImageTail, readExactly, readIndexBlock } from '../formats/vmsnap/imageFile.js';
+import { type ImageTail, placeIn, readExactly, readIndexBlock } from '../formats/vmsnap/imageFile.js';
 import { decodeIndexEntry, type IndexEntry } from '../formats/vmsnap/imageIndex.js';
 import {
   ATTACHMENT_PART_BYTES,
@@ -32,8 +33,8 @@ import { type ImageInput, recordsEnd } from './imageInput.js';
 import { buildReport } from './inspect.js';
 import { LruCache } from './lruCache.js';
 import { usage } from './options.js';
-import { attachmentChunks, readAttachmentTables } from './pipeline/attachmentDecoder.js';
-import { SegmentDecoder } from './pipeline/segmentDecoder.js';
+import { attachmentChunks } from './pipeline/attachmentDecoder.js';
+import { decodeChunk, SegmentDecoder } from './pipeline/segmentDecoder.js';
 import type { BaseDirOptions, ChunkInfo, InspectReport, MapRange } from './types.js';
 
 const HEADS_KEPT = 16;
@@ -57,7 +58,7 @@ interface SegmentHead {
  * @throws VmsnapError if it is not a whole, sound image.
  */
 export async function openImage(path: string, options: BaseDirOptions = {}): Promise<Image> {
-  return new Image(await openWholeImage(path), options.baseDirs);
+  return new Image(await openWholeImage(path, options), options);
 }
 
 export class Image {
@@ -66,7 +67,7 @@ export class Image {
   readonly #decoder: SegmentDecoder;
   readonly #heads = new LruCache<number, SegmentHead>(HEADS_KEPT);
   readonly #chunks = new LruCache<string, Buffer>(CHUNKS_KEPT);
-  readonly #baseDirs: readonly string[] | undefined;
+  readonly #options: BaseDirOptions;
   #block: { number: number; entries: Buffer; entriesAt: number } | undefined;
   /** Undefined until it is needed, and in an image that is whole by itself. */
   #base: Image | undefined;
@@ -74,10 +75,10 @@ export class Image {
   #open = true;
 
   /** Use {@link openImage}. */
-  constructor({ input, tail }: OpenedImage, baseDirs?: readonly string[]) {
+  constructor({ input, tail }: OpenedImage, options: BaseDirOptions = {}) {
     this.#input = input;
     this.#tail = tail;
-    this.#baseDirs = baseDirs;
+    this.#options = options;
     this.#decoder = new SegmentDecoder(tail.geometry, input.head, input.path);
   }
 
@@ -142,7 +143,7 @@ export class Image {
 
   /** Once, also for two reads at a time; after a failure the next read tries again. */
   async #openBases(): Promise<void> {
-    this.#opening ??= openBases(this.#input, this.#baseDirs).then((bases) => this.#takeBases(bases));
+    this.#opening ??= openBases(this.#input, this.#options).then((bases) => this.#takeBases(bases));
     try {
       await this.#opening;
     } finally {
@@ -217,14 +218,11 @@ export class Image {
     return this.#chunks.get(`${prefix.subject}:${i}`, () => {
       const entry = tables.chunkEntriesAt + CHUNK_ENTRY_BYTES * i;
       const offset = head.chunkOffsets[i]!;
-      const stored = readExactly(
-        this.#input,
-        offset,
-        head.head.readUInt32LE(entry),
-        `chunk ${i} of segment ${prefix.subject}`,
-      );
+      const what = `chunk ${i} of segment ${prefix.subject}`;
+      const bytes = readExactly(this.#input, offset, head.head.readUInt32LE(entry), what);
+      const stored = { bytes, crc: head.head.readUInt32LE(entry + 4) };
       const raw = Buffer.allocUnsafe(chunkRawBytes(i, tables.dataPages, this.#tail.geometry));
-      const fault = this.#decoder.decodeChunk(stored, head.head.readUInt32LE(entry + 4), raw);
+      const fault = decodeChunk(this.#decoder.codec, stored, i, tables.chunkSeal, raw);
       if (fault !== undefined) throw corrupt(this.path, offset, `chunk ${i} of segment ${prefix.subject}: ${fault}`);
       return raw;
     });
@@ -244,12 +242,7 @@ export class Image {
       throw corrupt(path, entry.offset, `index: the record of segment ${segment} is larger than it can be`);
     }
     const head = readExactly(this.#input, entry.offset, entry.headBytes, `the record of segment ${segment}`);
-    const prefix = decodePrefix(head, 0, {
-      path,
-      offset: entry.offset,
-      binding: this.#input.head.binding,
-      alignmentBytes,
-    });
+    const prefix = decodePrefix(head, 0, placeIn(this.#input.head, path, entry.offset));
     const same =
       prefix.kind === KIND_SEGMENT &&
       prefix.subject === segment &&
@@ -393,16 +386,11 @@ export class Image {
   /** Reads part `part` at `offset`, past index blocks if some stand before it. */
   #readPart(number: number, part: number, offset: number, rawBytes: number): { chunks: Buffer[]; end: number } {
     const { path } = this;
-    const { binding, header } = this.#input.head;
-    const { alignmentBytes } = header;
+    const { alignmentBytes } = this.#input.head.header;
     const limit = recordsEnd(this.#input);
     for (let at = offset; ; ) {
-      const prefix = decodePrefix(readExactly(this.#input, at, PREFIX_BYTES, 'an attachment'), 0, {
-        path,
-        offset: at,
-        binding,
-        alignmentBytes,
-      });
+      const bytes = readExactly(this.#input, at, PREFIX_BYTES, 'an attachment');
+      const prefix = decodePrefix(bytes, 0, placeIn(this.#input.head, path, at));
       const end = at + recordBytes(prefix, alignmentBytes);
       const isPart = prefix.kind === KIND_ATTACHMENT && prefix.subject === number;
       if (end > limit || prefix.payloadBytes > ATTACHMENT_PART_BYTES || prefix.tablesBytes > 4096) {
@@ -420,11 +408,11 @@ export class Image {
   }
 
   #decodePart(record: Buffer, prefix: RecordPrefix, part: number, rawBytes: number): Buffer[] {
-    const tables = readAttachmentTables(record, prefix, this.path);
+    const tables = decodeAttachmentTables(record, prefix, this.#input.head.seal, this.path);
     if (tables.part !== part || tables.rawBytes !== rawBytes) {
       throw corrupt(this.path, prefix.offset, `part ${tables.part} of an attachment where part ${part} should be`);
     }
-    return [...attachmentChunks(record, prefix, tables, this.#decoder, this.path)];
+    return [...attachmentChunks(record, prefix, tables, this.#decoder.codec, this.path)];
   }
 
   #requireOpen(): void {

@@ -11,12 +11,15 @@ import {
   startManifestEnd,
 } from '../formats/vmsnap/imageFile.js';
 import { FOOTER_BYTES, HEADER_BYTES, MIB } from '../formats/vmsnap/layout.js';
+import { requireKeys } from '../formats/vmsnap/seal.js';
 import { native } from '../native/binding.js';
 import { VmsnapError, withSystemErrors, wrapSystemError } from '../native/errors.js';
 import { abortReason, linkSignal } from './abort.js';
+import { openSeal } from './encryption/openSeal.js';
 import { openToRead } from './files/namedPipe.js';
 import { createControl } from './pipeline/control.js';
 import { runJobs } from './pipeline/workerPool.js';
+import type { KeyOptions } from './types.js';
 
 const STDIN_FD = 0;
 /** Images below this size stay in the page cache. */
@@ -34,16 +37,20 @@ export interface ImageInput {
   close(): void;
 }
 
-/** @throws NOT_FOUND, CORRUPT, UNSUPPORTED: nothing else can be said about a file without a sound head. */
-export async function openImageInput(path: string, signal?: AbortSignal): Promise<ImageInput> {
-  if (path === '-') return streamInput(STDIN_FD, 'standard input', signal, () => {});
+export interface ImageInputOptions extends KeyOptions {
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Encrypted images are opened by the keys of `options`, if there are any. @throws KEY if they do not fit; NOT_FOUND, CORRUPT, UNSUPPORTED: nothing else can be said about a file without a sound head. */
+export async function openImageInput(path: string, options: ImageInputOptions = {}): Promise<ImageInput> {
+  if (path === '-') return streamInput(STDIN_FD, 'standard input', options, () => {});
   const fd = withSystemErrors('open the image', path, () => openToRead(path));
   try {
     const stats = fstatSync(fd);
     if (stats.isDirectory()) throw new VmsnapError('USAGE', `the image ${path} is a folder`, { path });
     if (stats.isFIFO() || stats.isCharacterDevice() || stats.isSocket())
-      return await streamInput(fd, path, signal, () => closeSync(fd));
-    const head = readHead({ fd, path });
+      return await streamInput(fd, path, options, () => closeSync(fd));
+    const head = await openSeal(readHead({ fd, path }), options, path, options.signal);
     const dropBehind =
       stats.size >= DROP_BEHIND_BYTES && native.residentShare(fd, Math.floor(stats.size / 2), MIB) < 0.5;
     return { fd, path, isStream: false, head, fileBytes: stats.size, dropBehind, close: () => closeSync(fd) };
@@ -56,16 +63,17 @@ export async function openImageInput(path: string, signal?: AbortSignal): Promis
 async function streamInput(
   fd: number,
   path: string,
-  signal: AbortSignal | undefined,
+  options: ImageInputOptions,
   close: () => void,
 ): Promise<ImageInput> {
+  const { signal } = options;
   const headerBytes = await readStreamUpTo(fd, path, HEADER_BYTES, 0, signal);
   const header = decodeHeader(headerBytes, path);
   const manifest = await readStreamUpTo(fd, path, startManifestEnd(header) - HEADER_BYTES, HEADER_BYTES, signal);
   if (manifest.length < startManifestEnd(header) - HEADER_BYTES) {
     throw corrupt(path, HEADER_BYTES + manifest.length, 'truncated in the start manifest');
   }
-  const head = decodeHead(header, headerBytes, manifest, path);
+  const head = await openSeal(decodeHead(header, headerBytes, manifest, path), options, path, signal);
   return { fd, path, isStream: true, head, fileBytes: undefined, dropBehind: false, close };
 }
 
@@ -87,6 +95,16 @@ async function readStreamUpTo(
   } finally {
     unlink();
   }
+}
+
+/** Whether it is encrypted and was not opened. */
+export function isLocked({ head }: ImageInput): boolean {
+  return head.seal !== undefined && head.seal.keys === undefined;
+}
+
+/** @throws KEY if the image is encrypted and was not opened. */
+export function requireUnlocked({ head, path }: ImageInput): void {
+  if (head.seal !== undefined) requireKeys(head.seal, path);
 }
 
 /** The tail of an image in a file. */

@@ -3,14 +3,16 @@
  * milliseconds for an image of any size. Of a differential image, its bases are looked into as well, as far as they are found.
  */
 import { fstatSync, type Stats } from 'node:fs';
+import type { Footer } from '../formats/vmsnap/footer.js';
 import type { Geometry } from '../formats/vmsnap/geometry.js';
-import { type ImageTail, readIndexBlock } from '../formats/vmsnap/imageFile.js';
+import { type ImageTail, readIndexBlock, readSealedFooter } from '../formats/vmsnap/imageFile.js';
 import { decodeIndexEntry, type IndexEntry } from '../formats/vmsnap/imageIndex.js';
 import { FEATURE_NAMES, INDEX_BLOCK_ENTRIES, INDEX_ENTRY_BYTES, PREFIX_BYTES } from '../formats/vmsnap/layout.js';
 import { VmsnapError } from '../native/errors.js';
 import { closeImages, findBases, type OpenedImage } from './chain.js';
+import { recipientKinds } from './encryption/recipientKinds.js';
 import { openImage } from './image.js';
-import { type ImageInput, openImageInput, readInputTail, recordsEnd } from './imageInput.js';
+import { type ImageInput, isLocked, openImageInput, readInputTail, recordsEnd } from './imageInput.js';
 import { MACHINE_ATTACHMENT } from './qemu/machineDescription.js';
 import { readMachineSummary } from './qemu/readDescription.js';
 import { type RestoreCost, restoreCosts } from './restoreCost.js';
@@ -28,12 +30,14 @@ type Problem = InspectReport['problems'][number];
  */
 export async function inspect(image: string, options: InspectOptions = {}): Promise<InspectReport> {
   options.signal?.throwIfAborted();
-  const input = await openImageInput(image, options.signal);
+  const input = await openImageInput(image, options);
   try {
     if (input.isStream) return buildReport(input, undefined, [], undefined);
     const problems: Problem[] = [];
+    const stats = fstatSync(input.fd);
+    if (isLocked(input)) return buildReport(input, undefined, problems, stats, trySealedFooter(input, problems));
     const tail = tryTail(input, problems);
-    const report = buildReport(input, tail, problems, fstatSync(input.fd));
+    const report = buildReport(input, tail, problems, stats);
     if (tail === undefined) return report;
     const hasMachine = tail.end.attachments.some(({ name }) => name === MACHINE_ATTACHMENT);
     return {
@@ -48,7 +52,7 @@ export async function inspect(image: string, options: InspectOptions = {}): Prom
 
 /** A base that is missing is no problem of the image itself. */
 async function chainReport(input: ImageInput, tail: ImageTail, options: InspectOptions): Promise<ChainReport> {
-  const { bases, problem } = await findBases(input, options.baseDirs, options.signal);
+  const { bases, problem } = await findBases(input, options);
   try {
     const chain = [{ input, tail }, ...bases];
     const found = problem === undefined ? tryCosts(chain) : { costs: undefined, problem };
@@ -87,20 +91,34 @@ function tryTail(input: ImageInput, problems: Problem[]): ImageTail | undefined 
   }
 }
 
+function trySealedFooter(input: ImageInput, problems: Problem[]): Footer | undefined {
+  try {
+    return readSealedFooter(input, input.head);
+  } catch (error) {
+    problems.push(asProblem(error));
+    return undefined;
+  }
+}
+
 function asProblem(error: unknown): Problem {
   if (!(error instanceof VmsnapError)) throw error;
   return { code: error.code, offset: error.offset, message: error.message };
 }
 
-/** All but the chain. `stats` undefined: the image comes from a stream, and nothing is known but its head. */
+/**
+ * All but the chain. `stats` undefined: the image comes from a stream, and nothing is known but its head. `sealedFooter`: of an
+ * encrypted image that was not opened.
+ */
 export function buildReport(
   input: ImageInput,
   tail: ImageTail | undefined,
   problemsSoFar: readonly Problem[],
   stats: Stats | undefined,
+  sealedFooter?: Footer,
 ): InspectReport {
   const { header, start } = input.head;
   const problems = [...problemsSoFar];
+  const footer = tail?.footer ?? sealedFooter;
   const scan = tail === undefined ? undefined : scanIndex(input, tail, problems);
   const sizes = start.regions.map((region, i) => tail?.end.regions[i]?.sizeBytes ?? region.sizeBytes);
   const memoryBytes = sizes.some((size) => size === undefined)
@@ -110,7 +128,7 @@ export function buildReport(
     path: input.path,
     fileBytes: stats?.size ?? 0,
     allocatedBytes: stats === undefined ? undefined : stats.blocks * STAT_BLOCK_BYTES,
-    complete: tail !== undefined,
+    complete: footer !== undefined,
     problems,
     trustedBytes: problems.length === 0 && stats !== undefined ? stats.size : input.head.bytes.length,
     format: {
@@ -120,7 +138,11 @@ export function buildReport(
       incompatibleFeatures: featureNames(header.incompatibleFeatures, FEATURE_NAMES),
       alignmentBytes: header.alignmentBytes,
     },
-    identity: tail?.footer.identity,
+    identity: footer?.identity,
+    encryption: start.encryption && {
+      opened: input.head.seal?.keys !== undefined,
+      recipients: recipientKinds(start.encryption.wrappedKey),
+    },
     base: start.base,
     chain: undefined,
     tool: start.tool,
@@ -132,7 +154,7 @@ export function buildReport(
       sizeBytes: memoryBytes,
       pageSize: start.pageSize,
       segmentSize: start.segmentSize,
-      segments: tail?.geometry.segmentCount,
+      segments: footer?.segmentCount,
       regions: start.regions.map(({ name, gpa }, i): InspectRegion => {
         const counts = scan?.regions[i];
         return {
@@ -159,11 +181,11 @@ export function buildReport(
       storedBytes: tail?.end.chunks.stored,
       dataRatio: tail === undefined ? undefined : ratio(tail.end.pages.data * start.pageSize, tail.end.chunks.stored),
       memoryRatio:
-        memoryBytes === undefined || stats === undefined || tail === undefined
+        memoryBytes === undefined || stats === undefined || footer === undefined
           ? undefined
           : ratio(memoryBytes, stats.size),
       indexBytes: scan?.indexBytes,
-      records: tail?.footer.recordCount,
+      records: footer?.recordCount,
     },
     qemu: undefined,
     attachments: tail?.end.attachments.map(({ name, sizeBytes }) => ({ name, sizeBytes })),

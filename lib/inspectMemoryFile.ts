@@ -55,7 +55,7 @@ function describe(path: string, file: MemoryFile, { title }: RecognisedSource): 
       sizeBytes: sum(regions.map(({ sizeBytes }) => sizeBytes)),
       pageSize: file.pageSize,
       regions,
-      pages: file.knownPages ?? NOTHING_KNOWN,
+      pages: file.countPages?.() ?? NOTHING_KNOWN,
     },
     attachments: file.attachments.flatMap(describeAttachment),
   };

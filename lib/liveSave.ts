@@ -5,6 +5,9 @@
  * the hashes is copied, which takes about as long as reading does, and it may run on. At last each segment that has changed
  * gets another record, made of what is stored of it and of the copies.
  *
+ * Memory that nobody can read before the stop (what QEMU sends with its device state) has a hole in its place until then, and is
+ * stored last.
+ *
  * What is copied lies in a file without a name beside the image, and is bounded: where the machine has changed more than that,
  * or the file system is full, the rest is stored while it stands still. So a machine that writes faster than it can be
  * followed has a longer pause, and a right image.
@@ -18,7 +21,7 @@ import type { ChangesJob, ChangesResult } from './pipeline/changesWorker.js';
 import type { CommitShared } from './pipeline/commitLine.js';
 import { isAborted, NUMBER_NEXT_SEGMENT, NUMBER_NEXT_SEQUENCE } from './pipeline/control.js';
 import type { ExtentsDescription } from './pipeline/feeds/sourceDescription.js';
-import type { ChangedDescription, LiveDescription } from './pipeline/live/liveDescription.js';
+import type { ChangedDescription, LateDescription, LiveDescription } from './pipeline/live/liveDescription.js';
 import { closeLiveShared, copiedPages, createLiveShared, type LiveShared } from './pipeline/live/liveFiles.js';
 import { Aborted } from './pipeline/mutex.js';
 import type { SaveJob, SaveWorkerResult } from './pipeline/saveWorker.js';
@@ -36,9 +39,13 @@ export interface LiveSaveInputs {
   readonly image: string;
   readonly shared: CommitShared;
   readonly geometry: Geometry;
+  /** Asked when the memory has been read: regions that are holes in the source until then. */
+  readonly late: (() => Promise<LateMemory | undefined>) | undefined;
   /** The jobs of one pass. Only the first has a device to help it. */
   jobs(source: LiveDescription): SaveJob[];
 }
+
+export type LateMemory = Pick<LateDescription, 'source' | 'regions'>;
 
 export interface LiveSaved {
   /** Of all passes; only their sums together are those of the memory. */
@@ -71,19 +78,24 @@ class LiveSave {
   async run(): Promise<LiveSaved> {
     const { machine, source, geometry } = this.#inputs;
     const sizes = this.#sizes();
+    const cpuBefore = process.cpuUsage();
     const firstPassSeconds = await timed(() => this.#store({ kind: 'first-look', source, live: this.#live }));
+    const { user, system } = process.cpuUsage(cpuBefore);
     const stopped = performance.now();
     this.#requireGoingOn();
     await machine.stop();
+    const still = performance.now();
     const changes = await this.#readStopped(sizes);
-    const pauseSeconds = (performance.now() - stopped) / 1000;
+    const read = performance.now();
     await machine.memoryRead();
     this.#requireGoingOn();
     const copies = copiedPages(this.#live);
-    const lastPassSeconds = copies === 0 ? 0 : await timed(() => this.#store(this.#changed('copies')));
+    const lastPassSeconds = await timed(() => this.#storeRest(copies));
     const run: LiveRun = {
       firstPassSeconds,
-      pauseSeconds,
+      firstPassCpuSeconds: (user + system) / 1e6,
+      pauseSeconds: (read - stopped) / 1000,
+      changesSeconds: (read - still) / 1000,
       lastPassSeconds,
       changedPages: sum(changes, ({ changedPages }) => changedPages),
       changedSegments: sum(changes, ({ changedSegments }) => changedSegments),
@@ -91,6 +103,13 @@ class LiveSave {
       copiedBytes: copies * geometry.pageSize,
     };
     return { results: this.#results, run };
+  }
+
+  /** What of the stopped machine is in our hands by now. */
+  async #storeRest(copies: number): Promise<void> {
+    if (copies > 0) await this.#store(this.#changed('copies'));
+    const late = await this.#inputs.late?.();
+    if (late !== undefined) await this.#store({ kind: 'late', ...late });
   }
 
   /** From here to the end of this nobody writes the memory; what shows that somebody does is an error. */
@@ -122,9 +141,8 @@ class LiveSave {
 
   #findChanges(): Promise<ChangesResult[]> {
     const { source, shared, geometry } = this.#inputs;
-    const threads = this.#results.length;
     const jobs = Array.from(
-      { length: threads },
+      { length: this.#results.length },
       (_, worker): ChangesJob => ({
         kind: 'changes',
         worker,

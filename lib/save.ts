@@ -9,14 +9,15 @@ import { basename, dirname } from 'node:path';
 import { corrupt } from '../formats/vmsnap/corrupt.js';
 import { encodeFooter, imageBinding, imageIdentity } from '../formats/vmsnap/footer.js';
 import { Geometry } from '../formats/vmsnap/geometry.js';
-import { encodeHeader } from '../formats/vmsnap/header.js';
-import { readExactly, readHead, readTail } from '../formats/vmsnap/imageFile.js';
+import { encodeHeader, setHeaderTag } from '../formats/vmsnap/header.js';
+import { openHead, readExactly, readHead, readTail } from '../formats/vmsnap/imageFile.js';
 import { encodeIndexList } from '../formats/vmsnap/imageIndex.js';
 import {
   alignmentOf,
   BASES_MAX,
   FEATURE_ABSENT,
   FEATURE_BASE,
+  FEATURE_ENCRYPTION,
   FEATURE_OVERRIDING,
   FEATURE_REFERENCES,
   FOOTER_BYTES,
@@ -24,7 +25,9 @@ import {
   HEADER_BYTES,
   KIND_END,
   KIND_INDEX_LIST,
+  MIB,
   roundUp,
+  SEGMENT_MIN_BYTES,
 } from '../formats/vmsnap/layout.js';
 import {
   type BaseManifest,
@@ -36,6 +39,7 @@ import {
   type StartManifest,
 } from '../formats/vmsnap/manifest.js';
 import { memoryDigest, sumHex, sumRegions } from '../formats/vmsnap/memoryDigest.js';
+import { headerTag, type SealKeys } from '../formats/vmsnap/seal.js';
 import { type DsaReports, native } from '../native/binding.js';
 import { VmsnapError } from '../native/errors.js';
 import { abortReason, linkSignal } from './abort.js';
@@ -58,9 +62,20 @@ import {
 } from './chain.js';
 import { type ChosenDetector, chooseDetector } from './detector.js';
 import { describeDsaRun, dsaWarnings } from './dsaRun.js';
+import { createSeal, type NewSeal } from './encryption/createSeal.js';
+import { recipientKinds } from './encryption/recipientKinds.js';
 import { ReplacementFile } from './files/replacementFile.js';
 import { SourceGuard } from './files/sourceGuard.js';
 import { requireRoom } from './freeSpace.js';
+import {
+  CIPHER_BYTES,
+  checkLimits,
+  compressorBytes,
+  type MemoryPlan,
+  pacerFor,
+  peakMemoryBytes,
+  planMemory,
+} from './limits.js';
 import { type LiveSaved, saveLive } from './liveSave.js';
 import { checkSaveOptions, type SaveSettings, usage } from './options.js';
 import { CommitLine, type CommitShared, createCommitShared, type OutputDescription } from './pipeline/commitLine.js';
@@ -82,7 +97,12 @@ import {
   STAT_READ_BYTES,
   sumStat,
 } from './pipeline/control.js';
-import { createDuplicatesShared, type DuplicatesShared, keepDuplicatesTable } from './pipeline/duplicates.js';
+import {
+  createDuplicatesShared,
+  DUPLICATES_BYTES,
+  type DuplicatesShared,
+  keepDuplicatesTable,
+} from './pipeline/duplicates.js';
 import type { ImageSourceDescription, SourceDescription } from './pipeline/feeds/sourceDescription.js';
 import { OPEN_ENDED_BYTES } from './pipeline/readJob.js';
 import {
@@ -94,16 +114,29 @@ import {
 import { runJobs } from './pipeline/workerPool.js';
 import { reportProgress } from './progress.js';
 import { type LiveAddress, liveAddress } from './qemu/liveAddress.js';
+import { LayoutChanged } from './qemu/liveLayout.js';
 import { LiveMachine } from './qemu/liveMachine.js';
-import { describeLink } from './readJobs.js';
+import { chainDecoderBytes, describeLink } from './readJobs.js';
 import { type OpenedSource, openSource } from './source.js';
 import { settingsFor, withMachine } from './sourceSettings.js';
-import type { DsaRun, SaveOptions, SaveResult, Warning } from './types.js';
+import type { DsaRun, LiveMachineRun, RunLimits, SaveOptions, SaveResult, Warning } from './types.js';
 import { version } from './version.js';
 
 const STDOUT_FD = 1;
+/** Memory, where there is a ceiling on it (limits.ts). A scanned segment with its states, words and hashes. */
+const SCAN_SHARE = 1.03;
+/** What a reader of another tool's file, a stream or an index may keep beside a segment. */
+const READER_BYTES = 6 * MIB;
+const DEVICE_BYTES = 8 * MIB;
+const OVERRIDING_ENTRY_BYTES = 64;
+/** A part, its record, and the compressor of the main thread. */
+const ATTACHMENT_BYTES = 12 * MIB;
+/** A thread that decompresses, or the buffers of a program that does. */
+const UNWRAPPING_BYTES = 32 * MIB;
 /** Segments that a worker has with a DSA device while it compresses one. */
 const AHEAD_SEGMENTS = 2;
+/** How often a live save begins anew because the machine's memory is laid out in another way by the end. */
+const RESTARTS_MAX = 3;
 
 /**
  * Saves memory into an image.
@@ -126,18 +159,56 @@ async function saveMachine(
   options: SaveOptions,
 ): Promise<SaveResult> {
   requireNoLayout(source, options);
+  requireLiveFits(source, image, options);
+  for (let restarts = 0; ; restarts++) {
+    try {
+      return await saveMachineOnce(address, source, image, options, restarts);
+    } catch (error) {
+      if (!(error instanceof LayoutChanged) || restarts === RESTARTS_MAX) throw error;
+    }
+  }
+}
+
+async function saveMachineOnce(
+  address: LiveAddress,
+  source: string,
+  image: string,
+  options: SaveOptions,
+  restarts: number,
+): Promise<SaveResult> {
   options.signal?.throwIfAborted();
   const machine = await LiveMachine.find(address, image, options);
   try {
     // Nobody writes a machine that is stopped.
-    const stopped = { ...options, signal: machine.signal, frozen: true };
+    const stopped = {
+      ...options,
+      signal: machine.signal,
+      frozen: true,
+      live: machine.isLive ? machine.toStop : undefined,
+    };
     const result = await saveSource(source, image, stopped, machine);
-    return { ...result, machine: await machine.finish() };
+    return { ...result, machine: await machine.finish(liveMachineRun(result.run, restarts)) };
   } catch (error) {
     throw await machine.abandon(await machine.cause(error));
   } finally {
     machine.close();
   }
+}
+
+function liveMachineRun({ live, threads }: SaveResult['run'], restarts: number): LiveMachineRun | undefined {
+  if (live === undefined) return undefined;
+  const { firstPassSeconds, firstPassCpuSeconds, pauseSeconds, changesSeconds } = live;
+  const rest = pauseSeconds - changesSeconds;
+  const atLeast = rest + Math.min(firstPassSeconds, firstPassCpuSeconds / threads);
+  return { pauseWithoutSeconds: { atLeast, atMost: rest + firstPassSeconds }, restarts };
+}
+
+/** Before anything is asked of the machine. */
+function requireLiveFits(source: string, image: string, { machine, base, frozen, live }: SaveOptions): void {
+  if (live !== undefined) throw usage(`${source} is stopped by vmsnap itself`, 'ask for it with --live');
+  if (machine?.live !== true) return;
+  if (frozen === true) throw usage('a machine that is saved live is not frozen', 'leave out --frozen or --live');
+  requireWholeFile(image, base !== undefined);
 }
 
 /** A machine says itself what its memory is. */
@@ -163,13 +234,18 @@ async function saveSource(
   let detector: ChosenDetector | undefined;
   try {
     if (options.base !== undefined) base = await openBaseChain(options.base, options);
+    if (base[0] !== undefined) requireEncryption(base[0], options);
+    // A passphrase takes its time, and a machine should not wait for it.
+    const seal = await createSeal(options.encryption, options.signal);
     const asked = checkSaveOptions(options, base[0]?.input.head.start);
     if (machine !== undefined) {
       // All that may be wrong before the machine is stopped.
       attachments = openAttachments(options.attachments ?? []);
       if (image !== '-') file = openImageFile(image, options);
     }
-    opened = await (machine?.open() ?? openSource(source, options, asked.pageSize, base[0] && imageRegions(base[0])));
+    const ofBase = base[0] && imageRegions(base[0]);
+    if (machine === undefined) opened = await openSource(source, options, asked.pageSize, ofBase);
+    else opened = await (machine.isLive ? machine.openLive() : machine.open());
     const settings = settingsFor(opened, asked, options, base[0]?.input.head.start);
     if (base[0] !== undefined && machine === undefined) requireNoStream(opened);
     if (options.live !== undefined) requireLive(opened, image, base);
@@ -191,7 +267,17 @@ async function saveSource(
     // Of a machine that stands still each page comes once, in order: what a difference takes for granted.
     const mayOverride = file !== undefined && opened.description.kind === 'qemu-stream' && base.length === 0;
     const all = [...parts, ...attachments];
-    const inputs = { source: opened, base, attachments: all, file, detector, mayHaveAbsent, mayOverride, machine };
+    const inputs = {
+      source: opened,
+      base,
+      attachments: all,
+      file,
+      detector,
+      mayHaveAbsent,
+      mayOverride,
+      machine,
+      seal,
+    };
     return await new Save(image, withMachine(options, opened.machine), settings, inputs).run();
   } catch (error) {
     throw abortReason((await opened?.unwrapping?.cause(error)) ?? error, options.signal);
@@ -212,13 +298,13 @@ function openImageFile(image: string, { force = false }: SaveOptions): Replaceme
 /** The base and the images below it, held open until the save is done: no rename can put another in its place. */
 async function openBaseChain(path: string, options: SaveOptions): Promise<OpenedImage[]> {
   if (path === '-') throw usage('the base cannot come from standard input', 'give an image file');
-  const base = await openWholeImage(path, options.signal);
+  const base = await openWholeImage(path, options);
   let below: OpenedImage[];
   try {
     const name = lastingName(path);
     const fault = fileNameFault(name);
     if (fault !== undefined) throw usage(`the base's name ${JSON.stringify(name)} ${fault}`, 'rename it');
-    below = await openBases(base.input, options.baseDirs, options.signal);
+    below = await openBases(base.input, options);
   } catch (error) {
     base.input.close();
     throw error;
@@ -228,6 +314,15 @@ async function openBaseChain(path: string, options: SaveOptions): Promise<Opened
   throw new VmsnapError('BASE_MISMATCH', `${path} has ${below.length} bases below it; an image can have no more`, {
     path,
     hint: 'save without --base, or make it whole with "vmsnap flatten" and take that as the base',
+  });
+}
+
+/** What changed in a machine is no less secret than what did not. */
+function requireEncryption({ input }: OpenedImage, { encryption }: SaveOptions): void {
+  if (encryption !== undefined || input.head.start.encryption === undefined) return;
+  throw new VmsnapError('BASE_MISMATCH', `the base ${input.path} is encrypted, and the new image would not be`, {
+    path: input.path,
+    hint: 'name who can read it (--encrypt-to, --passphrase-file), or save without --base',
   });
 }
 
@@ -246,9 +341,14 @@ function requireLive({ description }: OpenedSource, image: string, base: readonl
   if (description.kind !== 'extents') {
     throw usage('the memory of a running machine must lie in files as it is', 'save from its memory-backend-file');
   }
+  requireWholeFile(image, base.length > 0);
+}
+
+/** What has been stored is read again, and replaced; a difference would need its base for that. */
+function requireWholeFile(image: string, hasBase: boolean): void {
   if (image === '-') throw usage('the image of a running machine cannot go into a pipe', 'save it to a file');
-  if (base.length > 0) {
-    throw usage('the image of a running machine cannot be a difference', 'save it without --base, or stop the machine');
+  if (hasBase) {
+    throw usage('the image of a running machine cannot be a difference', 'save it without --base, or without --live');
   }
 }
 
@@ -305,7 +405,9 @@ export interface SaveInputs {
   /** Segments of the source may come in any order and repeatedly; its regions all have a size. */
   readonly mayOverride?: boolean | undefined;
   /** Stopped, and waiting for its memory to have been read. */
-  readonly machine?: Pick<LiveMachine, 'memoryRead'> | undefined;
+  readonly machine?: Pick<LiveMachine, 'memoryRead' | 'lateMemory'> | undefined;
+  /** Of an image that is to be encrypted. */
+  readonly seal?: NewSeal | undefined;
   /** What is known of the memory already, where it comes from an image. */
   readonly known?: { readonly mayHaveChanged: boolean; readonly digest: string; readonly path: string } | undefined;
 }
@@ -321,10 +423,12 @@ export class Save {
   readonly #started = performance.now();
   readonly #warnings: Warning[] = [];
   readonly #control: SharedControl;
+  readonly #limits: RunLimits;
   readonly #start: StartManifest;
   readonly #alignmentBytes: number;
   readonly #openEnded: boolean;
   #withReferences = false;
+  #plan: MemoryPlan = { threads: 1, buffers: OUTPUT_BUFFERS_PER_WORKER };
   #live: LiveSaved | undefined;
   /** With a stand-in for the size of a region that is not known yet. */
   readonly #geometry: Geometry;
@@ -338,7 +442,8 @@ export class Save {
     this.#file = file;
     this.#detector = detector;
     this.#dsaBefore = detector.device?.reports();
-    this.#control = createControl(settings.threads + 1);
+    this.#limits = checkLimits(options);
+    this.#control = createControl(settings.threads + 1, pacerFor(this.#limits));
     const { pageSize, segmentSize, chunkSize, codec, labels, createdAt } = settings;
     this.#start = {
       tool: `vmsnap ${version}`,
@@ -351,6 +456,7 @@ export class Save {
       labels,
       source: source.manifest,
       base: base[0] && baseManifest(base[0]),
+      encryption: inputs.seal && { wrappedKey: inputs.seal.wrappedKey },
       regions: source.regions,
     };
     this.#alignmentBytes = alignmentOf(codec.name);
@@ -372,6 +478,7 @@ export class Save {
     const guard = new SourceGuard(guarded, this.#options.frozen ?? false, (warning) => this.#warn(warning));
     try {
       this.#withReferences = this.#mayRefer(guard);
+      this.#plan = this.#planMemory();
       return await this.#write(guard);
     } finally {
       guard.close();
@@ -395,9 +502,10 @@ export class Save {
       isStream: this.#file === undefined,
       binding: imageBinding(head),
       alignmentBytes: this.#alignmentBytes,
+      keys: this.#keys,
     };
     const shared = this.#createShared(output);
-    const line = new CommitLine(shared);
+    const line = new CommitLine(shared, true);
     line.start(head.length, head.readUInt32LE(60));
     const unlink = linkSignal(this.#options.signal, this.#control);
     const endReports = reportProgress(
@@ -408,6 +516,7 @@ export class Save {
     );
     try {
       line.write(head, 0);
+      await line.flush();
       const results = await this.#runWorkers(shared);
       const mayHaveChanged = guard.finish() || (this.#inputs.known?.mayHaveChanged ?? false);
       await this.#inputs.machine?.memoryRead();
@@ -437,7 +546,12 @@ export class Save {
       manifestCrc: native.crc32c(bytes, HEADER_BYTES, bytes.length - HEADER_BYTES, 0),
     });
     header.copy(bytes);
+    if (this.#keys !== undefined) setHeaderTag(bytes, headerTag(this.#keys, bytes));
     return bytes;
+  }
+
+  get #keys(): SealKeys | undefined {
+    return this.#inputs.seal?.keys;
   }
 
   /** Decided before anything is read: what the image may hold. */
@@ -445,7 +559,8 @@ export class Save {
     const references = this.#withReferences ? FEATURE_REFERENCES : 0n;
     const base = this.#start.base === undefined ? 0n : FEATURE_BASE;
     const overriding = this.#mayOverride ? FEATURE_OVERRIDING : 0n;
-    return references | base | overriding | (this.#inputs.mayHaveAbsent === true ? FEATURE_ABSENT : 0n);
+    const encryption = this.#keys === undefined ? 0n : FEATURE_ENCRYPTION;
+    return references | base | overriding | encryption | (this.#inputs.mayHaveAbsent === true ? FEATURE_ABSENT : 0n);
   }
 
   /** What changes while a machine runs is stored once more. */
@@ -453,9 +568,34 @@ export class Save {
     return this.#inputs.mayOverride === true || this.#options.live !== undefined;
   }
 
+  /** How many threads and buffers there is memory for. More threads than segments would only be started and stopped. */
+  #planMemory(): MemoryPlan {
+    const { segmentSize, chunkSize, codec } = this.#settings;
+    const threads = Math.max(1, Math.min(this.#settings.threads, this.#geometry.segmentCount));
+    const { source, base, attachments } = this.#inputs;
+    const { kind } = source.description;
+    const decodesChain = base.length > 0 || kind === 'image' || this.#mayOverride;
+    const threadBytes =
+      SCAN_SHARE * segmentSize +
+      compressorBytes(codec, chunkSize) +
+      (this.#keys === undefined ? 0 : CIPHER_BYTES) +
+      (kind === 'extents' && this.#options.live === undefined ? 0 : segmentSize + READER_BYTES) +
+      (decodesChain ? chainDecoderBytes(segmentSize, chunkSize) : 0) +
+      (this.#detector.device === undefined ? 0 : DEVICE_BYTES);
+    const fixedBytes =
+      (this.#withReferences ? DUPLICATES_BYTES : 0) +
+      (this.#mayOverride ? this.#geometry.segmentCount * OVERRIDING_ENTRY_BYTES : 0) +
+      (attachments.length === 0 && this.#options.machine === undefined ? 0 : ATTACHMENT_BYTES) +
+      (source.unwrapping === undefined ? 0 : UNWRAPPING_BYTES);
+    const need = { fixedBytes, threadBytes, bufferBytes: outputBufferBytes(this.#geometry, this.#alignmentBytes) };
+    const smaller = segmentSize > SEGMENT_MIN_BYTES ? ['smaller segments (--segment-size)'] : [];
+    const fewer = this.#withReferences ? ['--no-references'] : [];
+    const hint = [...smaller, ...fewer].join(', ');
+    return planMemory(need, { threads, buffers: OUTPUT_BUFFERS_PER_WORKER }, this.#limits, hint);
+  }
+
   get #threads(): number {
-    // More threads than segments would only be started and stopped.
-    return Math.max(1, Math.min(this.#settings.threads, this.#geometry.segmentCount));
+    return this.#plan.threads;
   }
 
   #createShared(output: OutputDescription): CommitShared {
@@ -463,7 +603,7 @@ export class Save {
       this.#control,
       output,
       this.#openEnded ? undefined : this.#geometry.indexBlockCount,
-      this.#threads * OUTPUT_BUFFERS_PER_WORKER,
+      this.#threads * this.#plan.buffers,
       outputBufferBytes(this.#geometry, this.#alignmentBytes),
       undefined,
       this.#mayOverride ? this.#geometry.segmentCount : undefined,
@@ -484,6 +624,7 @@ export class Save {
       source: description,
       files: guarded,
       image: this.#image,
+      late: this.#inputs.machine && (() => this.#inputs.machine!.lateMemory()),
       shared,
       geometry: this.#geometry,
       jobs: (source) => this.#jobs(shared, source, undefined),
@@ -501,6 +642,7 @@ export class Save {
         kind: 'save',
         worker,
         commit: shared,
+        outputBuffers: this.#plan.buffers,
         source,
         base,
         pageSize,
@@ -510,7 +652,7 @@ export class Save {
         codec,
         detector: kernel,
         device:
-          source.kind === 'changed' || device === undefined
+          source.kind === 'changed' || source.kind === 'late' || device === undefined
             ? undefined
             : { handle: device.handle, aheadSegments: AHEAD_SEGMENTS, selfCheck: this.#selfCheck },
         normalPageRatio,
@@ -542,12 +684,13 @@ export class Save {
     const { pageSize, segmentSize, chunkSize } = this.#settings;
     const geometry = new Geometry(pageSize, segmentSize, chunkSize, sizes);
     const indexList = line.finishIndex(geometry.segmentCount);
+    await line.flush();
     const late = await this.#lateAttachments();
     const attachments = await storeAttachments(
       [...this.#inputs.attachments, ...late],
       line,
       this.#settings.codec,
-      this.#alignmentBytes,
+      { alignmentBytes: this.#alignmentBytes, keys: this.#keys, control: this.#control },
       this.#options.signal,
     );
     // Before the end of the image says that it is whole.
@@ -573,18 +716,22 @@ export class Save {
     const endRecord = line.append(KIND_END, 0, 1, encodeEndManifest(manifest));
     const listRecord = line.append(KIND_INDEX_LIST, 0, indexList.length, encodeIndexList(indexList));
     const footerOffset = numbers[NUMBER_OUTPUT_OFFSET]!;
-    const identity = imageIdentity(head, endRecord.bytes, listRecord.bytes);
-    const footer = encodeFooter({
-      fileBytes: footerOffset + FOOTER_BYTES,
-      endOffset: endRecord.offset,
-      indexListOffset: listRecord.offset,
-      segmentCount: geometry.segmentCount,
-      recordCount: numbers[NUMBER_OUTPUT_RECORDS]!,
-      binding: imageBinding(head),
-      chain: listRecord.crc,
-      identity,
-    });
+    const identity = imageIdentity(head, endRecord.bytes, listRecord.bytes, this.#keys !== undefined);
+    const footer = encodeFooter(
+      {
+        fileBytes: footerOffset + FOOTER_BYTES,
+        endOffset: endRecord.offset,
+        indexListOffset: listRecord.offset,
+        segmentCount: geometry.segmentCount,
+        recordCount: numbers[NUMBER_OUTPUT_RECORDS]!,
+        binding: imageBinding(head),
+        chain: listRecord.crc,
+        identity,
+      },
+      this.#keys,
+    );
     line.write(footer, footerOffset);
+    await line.flush();
     return { manifest, geometry, identity, footer, imageBytes: footerOffset + FOOTER_BYTES };
   }
 
@@ -625,7 +772,8 @@ export class Save {
   /** What is about to get the final name must open as the image that was meant. */
   #readBack(head: Buffer, footer: Buffer, geometry: Geometry): void {
     const file = { fd: this.#file!.fd, path: this.#image };
-    const readHeadBack = readHead(file);
+    const found = readHead(file);
+    const readHeadBack = this.#keys === undefined ? found : openHead(found, this.#keys, this.#image);
     const tail = readTail(file, readHeadBack);
     const offset = tail.footer.fileBytes - FOOTER_BYTES;
     const same =
@@ -640,6 +788,11 @@ export class Save {
     const { base } = this.#inputs;
     if (base[0] === undefined) return undefined;
     return { path: base[0].input.path, identity: base[0].tail.footer.identity, chainLength: base.length };
+  }
+
+  #encryptionResult(): SaveResult['encryption'] {
+    const { seal } = this.#inputs;
+    return seal && { recipients: recipientKinds(seal.wrappedKey) };
   }
 
   #requireRoom(): Promise<void> {
@@ -675,6 +828,7 @@ export class Save {
       sourceMayHaveChanged: manifest.source.mayHaveChanged,
       attachments: manifest.attachments.length,
       base: this.#baseResult(),
+      encryption: this.#encryptionResult(),
       machine: undefined,
       run: {
         detector: this.#detector.name,
@@ -682,6 +836,8 @@ export class Save {
         dsaPresent: this.#detector.dsaPresent,
         dsa,
         threads: this.#threads,
+        limits: this.#limits,
+        peakMemoryBytes: peakMemoryBytes(),
         durationSeconds: (performance.now() - this.#started) / 1000,
         readBytes: sumStat(this.#control, STAT_READ_BYTES),
         holeBytes: sumStat(this.#control, STAT_HOLE_BYTES),

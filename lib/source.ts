@@ -315,6 +315,8 @@ class SourceOpener {
       format === 'auto'
         ? recogniseOrRefuse(start, SIZE_UNKNOWN, path)
         : requireFormat(format, start, SIZE_UNKNOWN, path);
+    const wrapper = format === 'auto' && this.#options.regions === undefined ? wrapperOf(start) : undefined;
+    if (wrapper !== undefined) throw wrappedPipe(path, wrapper);
     return entry === undefined ? this.#stream(fd, path, name, start) : await this.#foreignPipe(input, entry, name);
   }
 
@@ -477,6 +479,14 @@ function notFromPipe(what: string, { title }: ForeignFormat, path = what): Vmsna
   return new VmsnapError('UNSUPPORTED', `${what} is ${title}, which cannot be read from front to back`, {
     path,
     hint: 'put it into a file first, and save that; or if it is raw memory all the same, say so with --format raw',
+  });
+}
+
+/** Compressed bytes saved as memory would be of no use, and a pipe is not decompressed: its programs take files. */
+function wrappedPipe(path: string, { kind }: Wrapper): VmsnapError {
+  return new VmsnapError('UNSUPPORTED', `${path} is compressed with ${kind}, which is read from a file alone`, {
+    path,
+    hint: `put "${kind} -dc" before vmsnap in the pipe; or if it is raw memory all the same, say so with --format raw`,
   });
 }
 

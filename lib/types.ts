@@ -44,6 +44,27 @@ export interface CommonOptions {
   readonly onWarning?: ((warning: Warning) => void) | undefined;
 }
 
+/** Ceilings. They never change what is written. */
+export interface LimitOptions {
+  /**
+   * On the memory of this process, bytes: fewer threads and buffers are used until the work fits. Too little even for one thread is
+   * USAGE, and the message says how much it takes.
+   */
+  readonly memoryLimitBytes?: number | undefined;
+  /**
+   * On the bytes written a second to the image or target, at least 65,536. In any stretch of time at most an eighth of a second's
+   * worth goes out beyond that, and 256 KiB (a page, if that is larger) for each thread. Holes are not written. Nor does it count what a save of
+   * a running machine copies aside while that stands still.
+   */
+  readonly writeBytesPerSecond?: number | undefined;
+}
+
+/** The ceilings that were held; undefined: none. */
+export interface RunLimits {
+  readonly memoryBytes: number | undefined;
+  readonly writeBytesPerSecond: number | undefined;
+}
+
 /** A range of guest-physical memory and where its bytes are. */
 export interface RegionOption {
   readonly name: string;
@@ -86,7 +107,44 @@ export interface SourceOptions extends Pick<CommonOptions, 'signal' | 'onProgres
   readonly onRecognised?: ((source: RecognisedSource) => void) | undefined;
 }
 
-export interface SaveOptions extends CommonOptions, BaseDirOptions, SourceOptions {
+/** Where a passphrase is, or a key that systemd hands over. */
+export interface SecretSources {
+  readonly passphrase?: string | undefined;
+  /** Its contents without the end of the line. */
+  readonly passphraseFile?: string | undefined;
+  /** A shell command that writes the passphrase to its standard output. */
+  readonly passphraseCommand?: string | undefined;
+  /**
+   * The name of a systemd credential (LoadCredential=): age identities, one a line, or else a passphrase. To encrypt, it may hold
+   * recipients as well; of identities the public part is taken.
+   */
+  readonly credential?: string | undefined;
+  /** Called for a secret in a file that others may read. */
+  readonly onWarning?: ((warning: Warning) => void) | undefined;
+}
+
+/** What opens encrypted images, whichever of it fits. Read once an object, when the first encrypted image is met. */
+export interface KeySources extends SecretSources {
+  /** Identities of age: AGE-SECRET-KEY-1... */
+  readonly identities?: readonly string[] | undefined;
+  /** Files of them, one a line; lines that begin with # are comments. */
+  readonly identityFiles?: readonly string[] | undefined;
+}
+
+export interface KeyOptions {
+  /** For encrypted images; without it only what stands outside of the seal can be read. */
+  readonly keys?: KeySources | undefined;
+}
+
+/** Who can read an encrypted image: recipients, or who knows the passphrase; not both. */
+export interface EncryptionOptions extends SecretSources {
+  /** Public keys of age: age1... */
+  readonly recipients?: readonly string[] | undefined;
+  /** Files of them, one a line; lines that begin with # are comments. */
+  readonly recipientsFiles?: readonly string[] | undefined;
+}
+
+export interface SaveOptions extends CommonOptions, BaseDirOptions, SourceOptions, LimitOptions {
   readonly codec?: CodecName | undefined;
   /** zstd -100 to 22, zlib 1 to 9; default 1. */
   readonly level?: number | undefined;
@@ -124,6 +182,8 @@ export interface SaveOptions extends CommonOptions, BaseDirOptions, SourceOption
    * under the same file name, whenever its memory is read.
    */
   readonly base?: string | undefined;
+  /** Encrypts the image; a difference to an encrypted image must be encrypted. */
+  readonly encryption?: EncryptionOptions | undefined;
   /** Stands in the image as its time of creation, to the second; default: SOURCE_DATE_EPOCH, else the clock. */
   readonly createdAt?: Date | undefined;
   readonly machine?: MachineOptions | undefined;
@@ -162,8 +222,12 @@ export interface LiveMachine {
 export interface LiveRun {
   /** Storing all memory while the machine ran: about as long as it would have stood still without that. */
   readonly firstPassSeconds: number;
+  /** Processor time of that, of all threads. */
+  readonly firstPassCpuSeconds: number;
   /** From the call of `stop` to that of `memoryRead`. */
   readonly pauseSeconds: number;
+  /** Of that: reading the stopped machine's memory, and copying what has changed. */
+  readonly changesSeconds: number;
   /** Storing what had been copied. */
   readonly lastPassSeconds: number;
   readonly changedPages: number;
@@ -179,6 +243,11 @@ export interface MachineOptions {
   readonly after?: 'resume' | 'pause' | 'quit' | undefined;
   /** A shell command that runs while the machine is stopped, before its memory is read: if it fails, so does the save. */
   readonly whilePaused?: string | undefined;
+  /**
+   * The memory is stored while the machine runs, and only what changes meanwhile is taken while it stands still. For memory in
+   * shared, named files, and whole images in a file. A machine that is found paused is saved as it stands.
+   */
+  readonly live?: boolean | undefined;
   /** The guest agent holds the guest's file systems still meanwhile. */
   readonly quiesce?: boolean | undefined;
   /** The guest agent's socket; libvirt knows it. */
@@ -200,6 +269,8 @@ export interface MachineRun {
   readonly left: 'running' | 'paused' | 'ended';
   /** From the first word of stopping it until it ran again; undefined: it did not run before, or does not after. */
   readonly pauseSeconds: number | undefined;
+  /** Of a save with `live`; undefined: without, or a machine that did not run. */
+  readonly live: LiveMachineRun | undefined;
   /** Whether the memory was read from its files, or came in the migration stream. */
   readonly memory: 'files' | 'stream';
   /** Why it came in the stream. */
@@ -208,6 +279,17 @@ export interface MachineRun {
   readonly frozenFileSystems: number | undefined;
   /** Block nodes that the machine may write; the image says what their files were. */
   readonly disks: number;
+}
+
+/** What it brought that the memory was stored while the machine ran. */
+export interface LiveMachineRun {
+  /**
+   * How long the machine would have stood still otherwise, an estimate between two bounds: what the pause took beside looking
+   * for changes, and the first pass; by its processor time, shared evenly by the threads, and as long as it took, with the machine beside it.
+   */
+  readonly pauseWithoutSeconds: { readonly atLeast: number; readonly atMost: number };
+  /** How often the machine's memory was laid out in another way by the end, and the save began anew. */
+  readonly restarts: number;
 }
 
 /** For the detectors `dsa` and `dsa-emulated`, and for `auto` where it takes a device. */
@@ -290,6 +372,8 @@ export interface SaveResult {
   readonly attachments: number;
   /** Of a differential image: what it needs, and how many images that is in all. */
   readonly base: { readonly path: string; readonly identity: string; readonly chainLength: number } | undefined;
+  /** Of an encrypted image: the kind of each recipient, as "X25519" or "scrypt" (a passphrase). */
+  readonly encryption: { readonly recipients: readonly string[] } | undefined;
   /** Of a running machine. */
   readonly machine: MachineRun | undefined;
   /** Facts of this run; never part of the image. */
@@ -302,6 +386,9 @@ export interface SaveResult {
     readonly dsaPresent: boolean | undefined;
     readonly dsa: DsaRun | undefined;
     readonly threads: number;
+    readonly limits: RunLimits;
+    /** The most that this process has had so far. */
+    readonly peakMemoryBytes: number;
     readonly durationSeconds: number;
     /** Bytes read from the source; holes are not read. */
     readonly readBytes: number;
@@ -313,12 +400,12 @@ export interface SaveResult {
   readonly warnings: readonly Warning[];
 }
 
-export interface BaseDirOptions {
+export interface BaseDirOptions extends KeyOptions {
   /** Folders in which the base of a differential image is sought if it is not beside the image. */
   readonly baseDirs?: readonly string[] | undefined;
 }
 
-export interface LoadOptions extends CommonOptions, BaseDirOptions {
+export interface LoadOptions extends CommonOptions, BaseDirOptions, LimitOptions {
   /** Format of the target; default `raw`. The others are for new files and streams, and leave out regions of unknown address. */
   readonly as?: TargetFormat | undefined;
   /** Only this region. */
@@ -349,11 +436,18 @@ export interface LoadResult {
   readonly digest: string;
   /** What the digests proved: all memory, each region that was wanted, or the whole leaves of a range. */
   readonly proven: 'memory' | 'region' | 'leaves';
-  readonly run: { readonly threads: number; readonly durationSeconds: number; readonly inPlace: boolean };
+  readonly run: {
+    readonly threads: number;
+    readonly limits: RunLimits;
+    /** The most that this process has had so far. */
+    readonly peakMemoryBytes: number;
+    readonly durationSeconds: number;
+    readonly inPlace: boolean;
+  };
   readonly warnings: readonly Warning[];
 }
 
-export interface SalvageOptions extends CommonOptions, BaseDirOptions {
+export interface SalvageOptions extends CommonOptions, BaseDirOptions, LimitOptions {
   /** Replace an existing target. */
   readonly force?: boolean | undefined;
   /** Permissions of the target; default 0600. */
@@ -387,11 +481,16 @@ export interface SalvageResult {
   readonly bases: readonly string[];
   /** Of the whole memory, if the image's end is left. */
   readonly digest: string | undefined;
-  readonly run: { readonly threads: number; readonly durationSeconds: number };
+  readonly run: {
+    readonly threads: number;
+    readonly limits: RunLimits;
+    readonly peakMemoryBytes: number;
+    readonly durationSeconds: number;
+  };
   readonly warnings: readonly Warning[];
 }
 
-export type RestoreDrillOptions = CommonOptions & BaseDirOptions;
+export type RestoreDrillOptions = CommonOptions & BaseDirOptions & Pick<LimitOptions, 'memoryLimitBytes'>;
 
 /** What a load that wrote nothing brought back and proved. */
 export interface RestoreDrillResult extends Pick<LoadResult, 'memoryBytes' | 'dataBytes' | 'imageBytes' | 'bases'> {
@@ -403,15 +502,19 @@ export interface RestoreDrillResult extends Pick<LoadResult, 'memoryBytes' | 'da
   readonly warnings: readonly Warning[];
 }
 
-export interface FlattenOptions extends CommonOptions, BaseDirOptions {
+export interface FlattenOptions extends CommonOptions, BaseDirOptions, LimitOptions {
   /** Default: as in the image. */
   readonly codec?: CodecName | undefined;
   readonly level?: number | undefined;
+  /** Encrypts the new image. For an encrypted image either this or `decrypt` must be given. */
+  readonly encryption?: EncryptionOptions | undefined;
+  /** Writes what an encrypted image holds in the clear. */
+  readonly decrypt?: boolean | undefined;
   /** Replace an existing file. */
   readonly force?: boolean | undefined;
 }
 
-export interface VerifyOptions extends CommonOptions, BaseDirOptions {
+export interface VerifyOptions extends CommonOptions, BaseDirOptions, Pick<LimitOptions, 'memoryLimitBytes'> {
   /** Check headers, manifests, index and tables, but read no payload. */
   readonly structureOnly?: boolean | undefined;
   /**
@@ -438,6 +541,11 @@ export interface Finding {
 export interface VerifyResult {
   readonly image: string;
   readonly intact: boolean;
+  /**
+   * True: the image is encrypted and no key was given. Then its structure and the checksums of what is stored were checked; what it holds,
+   * its bases, and that nobody changed it on purpose, were not.
+   */
+  readonly sealed: boolean;
   /** At most 1,000; `findingCount` has the true number. */
   readonly findings: readonly Finding[];
   readonly findingCount: number;
@@ -552,6 +660,8 @@ export interface InspectReport {
     readonly alignmentBytes: number;
   };
   readonly identity: string | undefined;
+  /** Of an encrypted image. Not opened: what is sealed is undefined. `recipients`: the kind of each, as "X25519" or "scrypt" (a passphrase). */
+  readonly encryption: { readonly opened: boolean; readonly recipients: readonly string[] } | undefined;
   /** What a differential image names as its base. */
   readonly base: { readonly identity: string; readonly fileName: string } | undefined;
   /** Undefined where the image is a stream or not complete, and in a report of an open image. */
@@ -631,7 +741,7 @@ export interface ChunkInfo {
   readonly crc: number;
 }
 
-export interface ExtractOptions {
+export interface ExtractOptions extends KeyOptions {
   readonly force?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
 }

@@ -24,7 +24,8 @@ import { sumHex, sumRegions } from '../formats/vmsnap/memoryDigest.js';
 import { type PlainError, VmsnapError } from '../native/errors.js';
 import { abortReason, linkSignal } from './abort.js';
 import { closeImages, type OpenedImage, openBases } from './chain.js';
-import { type ImageInput, openImageInput, readInputTail, recordsEnd } from './imageInput.js';
+import { type ImageInput, isLocked, openImageInput, readInputTail, recordsEnd } from './imageInput.js';
+import { checkLimits } from './limits.js';
 import { checkThreads } from './options.js';
 import {
   createControl,
@@ -43,30 +44,34 @@ import {
 } from './pipeline/readJob.js';
 import { runJobs } from './pipeline/workerPool.js';
 import { reportProgress } from './progress.js';
-import { createReadJobs, regionSizes } from './readJobs.js';
+import { createReadJobs, planReadMemory, regionSizes } from './readJobs.js';
 import type { Finding, Progress, VerifyOptions, VerifyResult } from './types.js';
+import { verifySealed } from './verifySealed.js';
 import { walkedTail } from './walkedTail.js';
 
 /**
  * Checks an image, and the bases that it needs.
  * @param image the image file, or `-` for standard input.
  * @returns what was found; damage is a result and no exception. @throws NOT_FOUND, PERMISSION, IO, UNSUPPORTED, USAGE, and
- * BASE_MISMATCH if a base cannot be found.
+ * BASE_MISMATCH if a base cannot be found, KEY if a key is given that does not fit, or a base needs one.
  */
 export async function verify(image: string, options: VerifyOptions = {}): Promise<VerifyResult> {
-  const threads = checkThreads(options.threads);
+  const wanted = checkThreads(options.threads);
+  const limits = checkLimits(options);
   options.signal?.throwIfAborted();
   const started = performance.now();
   let input: ImageInput;
   try {
-    input = await openImageInput(image, options.signal);
+    input = await openImageInput(image, options);
   } catch (error) {
     if (!(error instanceof VmsnapError) || error.code !== 'CORRUPT') throw error;
     return headlessResult(image, error, started);
   }
   let bases: readonly OpenedImage[] = [];
   try {
-    bases = await openBases(input, options.baseDirs, options.signal);
+    if (isLocked(input)) return await verifySealed(image, input, options, started);
+    bases = await openBases(input, options);
+    const threads = planReadMemory(input, undefined, bases, wanted, limits, 0);
     return await verifyChain(image, input, bases, threads, options, started);
   } catch (error) {
     throw abortReason(error, options.signal);
@@ -166,6 +171,7 @@ function headlessResult(image: string, error: VmsnapError, started: number): Ver
   return {
     image,
     intact: false,
+    sealed: false,
     findings: [{ path: image, structure: 'header', offset: error.offset ?? 0, message: error.message }],
     findingCount: 1,
     bases: [],
@@ -405,6 +411,7 @@ class Verify {
     return {
       image: this.#image,
       intact: this.#findingCount === 0,
+      sealed: false,
       bases: [],
       findings: this.#findings.sort((a, b) => a.offset - b.offset),
       findingCount: this.#findingCount,

@@ -1,7 +1,7 @@
 /** The tail of an image as a walk met it, put together from what the threads hold, and checked. */
 import { corrupt } from '../formats/vmsnap/corrupt.js';
 import { decodeFooter } from '../formats/vmsnap/footer.js';
-import { decodeTail, type ImageTail, type WholeRecord } from '../formats/vmsnap/imageFile.js';
+import { decodeTail, type ImageTail, placeIn, type WholeRecord } from '../formats/vmsnap/imageFile.js';
 import { decodePrefix } from '../formats/vmsnap/record.js';
 import type { ImageInput } from './imageInput.js';
 import type { OpenSegment, ReadWorkerResult } from './pipeline/readJob.js';
@@ -13,7 +13,7 @@ export function walkedTail(input: ImageInput, results: readonly ReadWorkerResult
   const list = wholeRecord(input, results.find((result) => result.tail.list !== undefined)?.tail.list, 'index list');
   const footerPart = results.find((result) => result.tail.footer !== undefined)?.tail.footer;
   if (footerPart === undefined) throw corrupt(path, list.prefix.offset, 'truncated: no footer');
-  const footer = decodeFooter(Buffer.from(footerPart.bytes), footerPart.offset, head.binding, path);
+  const footer = decodeFooter(Buffer.from(footerPart.bytes), footerPart.offset, head, path);
   const tail = decodeTail(head, footer, footerPart.offset, end, list, path);
   for (const { openSegments } of results) {
     requireOpenSize(openSegments.firstShort, tail, path);
@@ -42,6 +42,5 @@ function wholeRecord(
   const { path, head } = input;
   if (part === undefined) throw corrupt(path, head.bytes.length, `truncated: no ${what}`);
   const bytes = Buffer.from(part.bytes);
-  const place = { path, offset: part.offset, binding: head.binding, alignmentBytes: head.header.alignmentBytes };
-  return { prefix: decodePrefix(bytes, 0, place), bytes };
+  return { prefix: decodePrefix(bytes, 0, placeIn(head, path, part.offset)), bytes };
 }

@@ -4,7 +4,7 @@
  */
 import { statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { startIdleWorkers } from './pipeline/workerPool.js';
+import { type AheadWork, startIdleWorkers } from './pipeline/workerPool.js';
 
 /** A file of fewer bytes for each thread is not worth more threads. */
 const BYTES_PER_THREAD = 2 ** 22;
@@ -12,10 +12,11 @@ const BYTES_PER_THREAD = 2 ** 22;
 /**
  * For a save or a load that follows at once, of the file at `path`. Does nothing if that is no file; finds no fault with anything.
  * @param threads how many the save or load will use; undefined: as many as there are processors, where fewer may be used.
+ * @param work what will come, if that is known: its code is then loaded ahead too.
  */
-export function warmUp(path: string | undefined, threads: number | undefined): void {
+export function warmUp(path: string | undefined, threads: number | undefined, work?: AheadWork): void {
   const stats = path === undefined ? undefined : statSync(path, { throwIfNoEntry: false });
   if (stats?.isFile() !== true) return;
   const most = Math.min(threads ?? availableParallelism(), availableParallelism());
-  startIdleWorkers(Math.min(most, Math.ceil(stats.size / BYTES_PER_THREAD)));
+  startIdleWorkers(Math.min(most, Math.ceil(stats.size / BYTES_PER_THREAD)), work);
 }

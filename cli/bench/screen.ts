@@ -80,12 +80,13 @@ function scanTable({ bandwidthBytesPerSecond, detectors }: ScanReport): string[]
   const rows = detectors.map((row) => [
     name(row),
     row.memoryBytesPerSecond === undefined ? '-' : rate(row.memoryBytesPerSecond),
+    row.memoryCpuSecondsPerGigabyte?.toFixed(3) ?? '-',
     row.bandwidthShare === undefined ? '-' : `${(row.bandwidthShare * 100).toFixed(0)} %`,
     rate(row.fileBytesPerSecond),
     row.fileCpuSecondsPerGigabyte.toFixed(3),
   ]);
   const title = `SCAN  one thread, zero memory; it reads ${rate(bandwidthBytesPerSecond)} at most`;
-  return table(title, ['detector', 'at hand', 'of that', 'in a file', 'CPU s/GB'], rows);
+  return table(title, ['detector', 'at hand', 'CPU s/GB', 'of most', 'in a file', 'CPU s/GB'], rows);
 }
 
 function table(title: string, head: readonly string[], rows: readonly (readonly string[])[]): string[] {

@@ -4,6 +4,7 @@ import { configLines, jobLine, jobNotes, planLines } from '../backup/lines.js';
 import { configJson, reportJson } from '../backup/reportJson.js';
 import { UNIT_KINDS, type UnitKind, unitText } from '../backup/units.js';
 import type { CommandContext, CommandSpec } from '../command.js';
+import { dsaLog } from '../output/dsaLog.js';
 import { printable } from '../output/printable.js';
 import { progressLine } from '../output/progressLine.js';
 import { UsageError } from '../usageError.js';
@@ -111,7 +112,10 @@ function tellEvent({ args, talk }: CommandContext, event: BackupEvent, showsProg
       talk.warning(`${event.job}: ${event.warning.message}`);
       break;
     case 'end': {
-      const { error } = event.report;
+      const { error, saved } = event.report;
+      if (verbose && saved?.run.dsa !== undefined) {
+        for (const line of dsaLog(saved.run.dsa)) talk.info(`${event.job}: ${line}`);
+      }
       // A run that is stopped ends with an error of its own.
       if (error === undefined || event.report.status === 'stopped') break;
       talk.failure({ ...error, exitCode: error.exitCode, message: `${event.job}: ${error.message}`, hint: error.hint });

@@ -90,6 +90,7 @@ function benchJson(report: BenchReport): object {
       detectors: scan.detectors.map((row) => ({
         ...row,
         memoryBytesPerSecond: row.memoryBytesPerSecond ?? null,
+        memoryCpuSecondsPerGigabyte: row.memoryCpuSecondsPerGigabyte ?? null,
         bandwidthShare: row.bandwidthShare ?? null,
       })),
     },

@@ -13,6 +13,7 @@ import {
   THREADS_OPTION,
   workOptions,
 } from './commonOptions.js';
+import { imageOptions, KEY_OPTIONS } from './keyOptions.js';
 
 const EXIT_EQUAL = 0;
 const EXIT_DIFFERENT = 1;
@@ -31,6 +32,7 @@ export const compareCommand: CommandSpec = {
     { name: 'region', kind: 'value', text: 'NAME; only this region' },
     { name: 'range', kind: 'value', text: "OFFSET:LENGTH; only this part of A's memory, or of the region" },
     BASE_DIR_OPTION,
+    ...KEY_OPTIONS,
     FORMAT_OPTION,
     { name: 'limit', kind: 'value', text: `N; at most N ranges as text; default ${RANGES_SHOWN}` },
     THREADS_OPTION,
@@ -89,7 +91,7 @@ function compareOptions(context: CommandContext): CompareOptions {
     ...sourceOptions(context),
     region: args.value('region'),
     range: range === undefined ? undefined : parseRange(range),
-    baseDirs: args.list('base-dir'),
+    ...imageOptions(context),
     heatCells: width === undefined ? HEAT_CELLS : Math.min(HEAT_CELLS_MAX, Math.max(1, width - HEAT_MARGIN)),
   };
 }

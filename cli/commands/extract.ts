@@ -6,6 +6,7 @@ import { formatTable } from '../output/table.js';
 import { formatBytes } from '../output/units.js';
 import { UsageError } from '../usageError.js';
 import { JSON_OPTION, QUIET_OPTION } from './commonOptions.js';
+import { KEY_OPTIONS, keySources } from './keyOptions.js';
 
 export const extractCommand: CommandSpec = {
   name: 'extract',
@@ -14,6 +15,7 @@ export const extractCommand: CommandSpec = {
   options: [
     { name: 'attachment', kind: 'value', text: 'NAME; which one to take out; without it they are listed' },
     { name: 'force', kind: 'flag', text: 'replace FILE if it is there' },
+    ...KEY_OPTIONS,
     QUIET_OPTION,
     JSON_OPTION,
   ],
@@ -43,9 +45,14 @@ function requireFile(image: string): void {
   if (image === '-') throw new UsageError('extract needs an image that is a file', 'save the stream to a file first');
 }
 
-async function extractOne({ args, answer, signal }: CommandContext, image: string, name: string, file: string) {
+async function extractOne(context: CommandContext, image: string, name: string, file: string) {
+  const { args, answer, signal } = context;
   const { extract } = await import('../../lib/extract.js');
-  const { sizeBytes } = await extract(image, name, file, { force: args.flag('force'), signal });
+  const { sizeBytes } = await extract(image, name, file, {
+    force: args.flag('force'),
+    signal,
+    keys: keySources(context),
+  });
   if (args.flag('json')) {
     await answer.json({ schema: 'vmsnap.extract', schemaVersion: 1, image, attachment: name, file, sizeBytes });
   } else if (!args.flag('quiet') && file !== '-') {
@@ -54,13 +61,14 @@ async function extractOne({ args, answer, signal }: CommandContext, image: strin
   return 0;
 }
 
-async function listAttachments({ args, answer, signal }: CommandContext): Promise<number> {
+async function listAttachments(context: CommandContext): Promise<number> {
+  const { args, answer, signal } = context;
   if (args.positionals.length > 1) throw new UsageError('which attachment?', 'name it: --attachment NAME');
   if (args.flag('force')) throw new UsageError('--force goes with --attachment');
   const [image] = args.requirePositionals(['IMAGE']);
   requireFile(image!);
   const { inspect } = await import('../../lib/inspect.js');
-  const report = await inspect(image!, { signal });
+  const report = await inspect(image!, { signal, keys: keySources(context) });
   const attachments = await requireAttachments(report);
   if (args.flag('json')) {
     await answer.json({ schema: 'vmsnap.attachments', schemaVersion: 1, image, attachments });
@@ -74,6 +82,11 @@ async function listAttachments({ args, answer, signal }: CommandContext): Promis
 async function requireAttachments(report: InspectReport): Promise<{ name: string; sizeBytes: number }[]> {
   if (report.attachments !== undefined) return report.attachments.map(({ name, sizeBytes }) => ({ name, sizeBytes }));
   const { VmsnapError } = await import('../../lib/errors.js');
+  if (report.encryption?.opened === false)
+    throw new VmsnapError('KEY', `${report.path} is encrypted, and no key is given`, {
+      path: report.path,
+      hint: 'name one with --identity-file, --passphrase-file, --passphrase-command or --credential',
+    });
   throw new VmsnapError('CORRUPT', `${report.path} has no readable table of attachments`, {
     path: report.path,
     hint: `vmsnap inspect ${report.path} tells what can be trusted`,

@@ -8,6 +8,7 @@ import { printReports } from '../inspect/reports.js';
 import { UsageError } from '../usageError.js';
 import { BASE_DIR_OPTION, FIRECRACKER_OPTIONS, FORMAT_OPTION, JSON_OPTION } from './commonOptions.js';
 import { requireOneStdin } from './imageList.js';
+import { KEY_OPTIONS } from './keyOptions.js';
 
 const STATES = ['zero', 'data', 'uniform', 'reference', 'same-as-base', 'absent'];
 
@@ -28,6 +29,7 @@ export const inspectCommand: CommandSpec = {
     { name: 'histogram', kind: 'flag', text: 'how well chunks shrank, how long runs of pages are' },
     { name: 'bytes', kind: 'flag', text: 'exact numbers of bytes instead of KiB, MiB, GiB' },
     BASE_DIR_OPTION,
+    ...KEY_OPTIONS,
     FORMAT_OPTION,
     ...FIRECRACKER_OPTIONS,
     JSON_OPTION,

@@ -10,12 +10,17 @@ import {
   BASE_DIR_OPTION,
   exitCodeFor,
   JSON_OPTION,
+  LIMIT_OPTIONS,
+  limitLines,
+  limitOptions,
+  limitsJson,
   QUIET_OPTION,
   THREADS_OPTION,
   tellResult,
   warningsJson,
   workOptions,
 } from './commonOptions.js';
+import { imageOptions, KEY_OPTIONS } from './keyOptions.js';
 import { runLoadMachine } from './loadMachine.js';
 
 const FORMATS: readonly TargetFormat[] = ['raw', 'elf', 'lime'];
@@ -32,8 +37,10 @@ export const loadCommand: CommandSpec = {
     { name: 'in-place', kind: 'flag', text: 'write where TARGET stands: no temporary file, no rename' },
     { name: 'salvage', kind: 'flag', text: 'of a damaged image: all that is whole, and a list of the rest' },
     THREADS_OPTION,
+    ...LIMIT_OPTIONS,
     { name: 'force', kind: 'flag', text: 'replace TARGET if it is there' },
     BASE_DIR_OPTION,
+    ...KEY_OPTIONS,
     { name: 'owner', kind: 'value', text: 'USER[:GROUP] of a new TARGET, names or numbers' },
     { name: 'mode', kind: 'value', text: 'MODE; permissions of a new TARGET in octal; default 600' },
     QUIET_OPTION,
@@ -65,9 +72,6 @@ async function runLoad(context: CommandContext): Promise<number> {
   const [image, target] = args.requirePositionals(['IMAGE', 'TARGET']);
   if (args.flag('salvage')) return runSalvage(context, image!, target!);
   const options = loadOptions(context);
-  // Before the rest of the library is loaded.
-  const { warmUp } = await import('../../lib/warmUp.js');
-  warmUp(image, options.threads);
   const { load } = await import('../../lib/load.js');
   const result = await load(image!, target!, options);
   await tellResult(
@@ -86,9 +90,9 @@ async function runSalvage(context: CommandContext, image: string, target: string
   const other = args.flag('in-place') ? 'in-place' : NOT_WITH_SALVAGE.find((name) => args.value(name) !== undefined);
   if (other !== undefined)
     throw new UsageError(`--salvage does not go with --${other}`, 'salvage all memory into a new file first');
-  const { baseDirs, force, owner, mode, ...work } = loadOptions(context);
-  const options: SalvageOptions = { ...work, baseDirs, force, owner, mode };
-  const { salvage } = await import('../../lib/index.js');
+  const { baseDirs, keys, force, owner, mode, ...work } = loadOptions(context);
+  const options: SalvageOptions = { ...work, baseDirs, keys, force, owner, mode };
+  const { salvage } = await import('../../lib/salvage.js');
   const result = await salvage(image, target, options);
   talk.clearProgress();
   for (const { message } of result.warnings) talk.warning(message);
@@ -105,11 +109,12 @@ function loadOptions(context: CommandContext): LoadOptions {
   const mode = args.value('mode');
   return {
     ...workOptions(context),
+    ...limitOptions(context),
     as: args.value('as') as TargetFormat | undefined,
     region: args.value('region'),
     range: range === undefined ? undefined : parseRange(range),
     inPlace: args.flag('in-place'),
-    baseDirs: args.list('base-dir'),
+    ...imageOptions(context),
     force: args.flag('force'),
     owner: owner === undefined ? undefined : parseOwner(owner),
     mode: mode === undefined ? undefined : parseMode(mode),
@@ -128,6 +133,7 @@ function loadSummary({ target, memoryBytes, dataBytes, proven, run }: LoadResult
     `${target}: ${formatBytes(memoryBytes)} of memory, ${formatBytes(dataBytes)} of it data, ` +
       `${formatDuration(run.durationSeconds)}${rate}`,
     `proven: ${PROOF[proven]}`,
+    ...limitLines(run),
   ];
 }
 
@@ -145,7 +151,12 @@ function loadJson(result: LoadResult): object {
     bases: [...result.bases],
     digest: result.digest,
     proven: result.proven,
-    run: { threads: run.threads, durationSeconds: run.durationSeconds, inPlace: run.inPlace },
+    run: {
+      threads: run.threads,
+      ...limitsJson(run),
+      durationSeconds: run.durationSeconds,
+      inPlace: run.inPlace,
+    },
     warnings: warningsJson(result.warnings),
   };
 }

@@ -7,6 +7,7 @@ import { formatBytes, formatDuration } from '../output/units.js';
 import { wrapCommand } from '../output/wrap.js';
 import { UsageError } from '../usageError.js';
 import { exitCodeFor, warningsJson, workOptions } from './commonOptions.js';
+import { imageOptions } from './keyOptions.js';
 
 const LINE_COLUMNS = 100;
 /** Options of a load into a plain target. */
@@ -19,9 +20,10 @@ export async function runLoadMachine(context: CommandContext, folder: string): P
   const [image] = args.requirePositionals(['IMAGE']);
   const other = NOT_OF_MACHINES.find((name) => args.flag(name));
   if (other !== undefined) throw new UsageError(`--${other} does not go with --machine`);
-  const { loadMachine } = await import('../../lib/index.js');
+  const { loadMachine } = await import('../../lib/qemu/incoming/loadMachine.js');
   const force = args.flag('force');
-  const result = await loadMachine(image!, folder, { ...workOptions(context), baseDirs: args.list('base-dir'), force });
+  const options = { ...workOptions(context), ...imageOptions(context), force };
+  const result = await loadMachine(image!, folder, options);
   context.talk.clearProgress();
   if (args.flag('json')) await answer.json(machineJson(result));
   else if (!args.flag('quiet')) await answer.lines(machineLines(result, folder));

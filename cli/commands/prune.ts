@@ -13,6 +13,7 @@ import {
   workOptions,
 } from './commonOptions.js';
 import { requireFolder } from './imageList.js';
+import { imageOptions, KEY_OPTIONS } from './keyOptions.js';
 
 const COUNT_MAX = 1_000_000_000;
 const EXIT_WARNINGS = 3;
@@ -51,6 +52,7 @@ export const pruneCommand: CommandSpec = {
     { name: 'remove-damaged', kind: 'flag', text: 'damaged ones too, if untouched for a day' },
     LOCK_WAIT_OPTION,
     BASE_DIR_OPTION,
+    ...KEY_OPTIONS,
     THREADS_OPTION,
     QUIET_OPTION,
     JSON_OPTION,
@@ -88,7 +90,7 @@ async function runPrune(context: CommandContext): Promise<number> {
     machines: machines.length === 0 ? undefined : machines,
     timeZone: args.value('tz'),
     lockWaitSeconds: duration('lock-wait'),
-    baseDirs: args.list('base-dir'),
+    ...imageOptions(context),
   };
   const result = await pruneStore(folder, options);
   talk.clearProgress();

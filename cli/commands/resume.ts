@@ -13,6 +13,7 @@ import {
   warningsJson,
   workOptions,
 } from './commonOptions.js';
+import { imageOptions, KEY_OPTIONS } from './keyOptions.js';
 
 const PASSED_ON: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'];
 /** A shell's code for a program that a signal has ended. */
@@ -28,6 +29,7 @@ export const resumeCommand: CommandSpec = {
     { name: 'memory-dir', kind: 'value', text: 'FOLDER; where memory files go; default /dev/shm' },
     THREADS_OPTION,
     BASE_DIR_OPTION,
+    ...KEY_OPTIONS,
     QUIET_OPTION,
     JSON_OPTION,
   ],
@@ -54,10 +56,10 @@ async function runResume(context: CommandContext): Promise<number> {
     const hint = `write it behind --, as: vmsnap resume ${image} -- qemu-system-x86_64 ...`;
     throw new UsageError('the command of QEMU is missing', hint);
   }
-  const { resume } = await import('../../lib/index.js');
+  const { resume } = await import('../../lib/qemu/incoming/resume.js');
   const machine = await resume(image, command, {
     ...workOptions(context),
-    baseDirs: args.list('base-dir'),
+    ...imageOptions(context),
     memoryDir: args.value('memory-dir'),
     paused: args.flag('paused'),
     disksRestored: args.flag('disks-restored'),

@@ -16,6 +16,7 @@ import { CODECS, DETECTORS, LAYOUTS } from '../../lib/optionWords.js';
 import type { CommandContext, CommandSpec } from '../command.js';
 import { parseKeyValues } from '../options/keyValueOption.js';
 import { parseRegion } from '../options/regionOption.js';
+import { dsaLog } from '../output/dsaLog.js';
 import { formatBytes, formatDuration, formatRatio, formatShare } from '../output/units.js';
 import { UsageError } from '../usageError.js';
 import {
@@ -24,6 +25,10 @@ import {
   FIRECRACKER_OPTIONS,
   FORMAT_OPTION,
   JSON_OPTION,
+  LIMIT_OPTIONS,
+  limitLines,
+  limitOptions,
+  limitsJson,
   QUIET_OPTION,
   snapshotOptions,
   THREADS_OPTION,
@@ -31,6 +36,7 @@ import {
   warningsJson,
   workOptions,
 } from './commonOptions.js';
+import { ENCRYPTION_OPTIONS, encryptionOptions, imageOptions } from './keyOptions.js';
 
 export const LEVEL_MIN = -100;
 export const LEVEL_MAX = 22;
@@ -45,26 +51,29 @@ export const saveCommand: CommandSpec = {
     { name: 'codec', kind: 'value', text: 'zstd (default), zlib or none', choices: CODECS },
     { name: 'level', kind: 'value', text: 'N; zstd -100 to 22, zlib 1 to 9; default 1' },
     THREADS_OPTION,
+    ...LIMIT_OPTIONS,
     { name: 'base', kind: 'value', text: 'IMAGE; store only what differs from it; it stays needed' },
     BASE_DIR_OPTION,
+    ...ENCRYPTION_OPTIONS,
     { name: 'region', kind: 'list', text: 'NAME=SIZE@GPA[:FILE[+OFFSET]]; memory range, repeatable' },
     { name: 'layout', kind: 'value', text: 'flat (default), pc-q35, pc-i440fx or firecracker-x86', choices: LAYOUTS },
     FORMAT_OPTION,
     ...FIRECRACKER_OPTIONS.map((option) => ({ ...option, rare: true })),
     { name: 'name', kind: 'value', text: "TEXT; the machine's name" },
-    { name: 'uuid', kind: 'value', text: "UUID; the machine's uuid" },
+    { name: 'uuid', kind: 'value', text: "UUID; the machine's uuid", rare: true },
     { name: 'label', kind: 'list', text: 'KEY=VALUE; repeatable' },
     { name: 'attach', kind: 'list', text: 'NAME=FILE; a file to keep in the image, repeatable' },
+    { name: 'live', kind: 'flag', text: 'store its memory while the machine runs' },
     { name: 'after', kind: 'value', text: 'resume, pause or quit; default as found', choices: AFTER },
     { name: 'while-paused', kind: 'value', text: 'COMMAND; run while the machine is stopped' },
-    { name: 'max-pause', kind: 'value', text: 'DURATION; give up and resume after it, as 10s' },
+    { name: 'max-pause', kind: 'value', text: 'DURATION; give up and resume after it, as 10s', rare: true },
     { name: 'quiesce', kind: 'flag', text: "the guest agent holds the guest's file systems still" },
-    { name: 'agent', kind: 'value', text: "SOCKET; the guest agent's, for --quiesce" },
+    { name: 'agent', kind: 'value', text: "SOCKET; the guest agent's, for --quiesce", rare: true },
     { name: 'frozen', kind: 'flag', text: 'the VM is paused: nobody writes SOURCE' },
     { name: 'no-references', kind: 'flag', text: 'store duplicate pages each time', rare: true },
     { name: 'force', kind: 'flag', text: 'replace IMAGE if it is there' },
     { name: 'segment-size', kind: 'value', text: 'SIZE; unit of work, 1M to 64M; default 4M' },
-    { name: 'chunk-size', kind: 'value', text: 'SIZE; unit of random access, 4K to 4M; default 256K' },
+    { name: 'chunk-size', kind: 'value', text: 'SIZE; unit of random access, 4K to 4M; default 256K', rare: true },
     {
       name: 'detector',
       kind: 'value',
@@ -104,9 +113,6 @@ async function runSave(context: CommandContext): Promise<number> {
   const { source, image } = files(context, regions);
   const { parseDuration } = await import('../../lib/duration.js');
   const options = saveOptions(context, regions, parseDuration);
-  // Before the rest of the library is loaded.
-  const { warmUp } = await import('../../lib/warmUp.js');
-  warmUp(source, options.threads);
   const { save } = await import('../../lib/save.js');
   const result = await save(source, image, options);
   await tellResult(
@@ -115,10 +121,14 @@ async function runSave(context: CommandContext): Promise<number> {
     () => saveJson(result),
     () => saveSummary(result),
   );
-  if (!args.flag('quiet') && result.run.dsaPresent === true) {
-    context.talk.note(`detector ${result.run.detector}: ${result.run.detectorReason}`);
-  }
+  if (!args.flag('quiet')) tellDetector(context, result);
   return exitCodeFor(result.warnings);
+}
+
+/** JSON has all of it. */
+function tellDetector({ args, talk }: CommandContext, { run }: SaveResult): void {
+  if (run.dsaPresent === true) talk.note(`detector ${run.detector}: ${run.detectorReason}`);
+  if (run.dsa !== undefined && !args.flag('json')) for (const line of dsaLog(run.dsa)) talk.info(line);
 }
 
 /** SOURCE may be left out, and then must be, if every region names its own file. */
@@ -141,6 +151,7 @@ function saveOptions(
   return {
     ...workOptions(context),
     ...snapshotOptions(context),
+    ...limitOptions(context),
     // The words were checked against the lists above.
     codec: args.value('codec') as CodecName | undefined,
     detector: args.value('detector') as DetectorName | undefined,
@@ -159,7 +170,8 @@ function saveOptions(
       file,
     })),
     base: args.value('base'),
-    baseDirs: args.list('base-dir'),
+    ...imageOptions(context),
+    encryption: encryptionOptions(context),
     frozen: args.flag('frozen'),
     references: args.flag('no-references') ? false : undefined,
     force: args.flag('force'),
@@ -175,6 +187,7 @@ function machineOptions(
   const maxPause = args.value('max-pause');
   const options = {
     // The words were checked against the list above.
+    live: args.flag('live') || undefined,
     after: args.value('after') as MachineOptions['after'],
     whilePaused: args.value('while-paused'),
     quiesce: args.flag('quiesce') || undefined,
@@ -216,15 +229,28 @@ function saveSummary(result: SaveResult): string[] {
   ];
   if (run.dsa !== undefined) lines.push(dsaSummary(run.dsa));
   if (result.machine !== undefined) lines.push(machineSummary(result.machine));
+  if (result.encryption !== undefined) lines.push(encryptionSummary(result.encryption));
+  lines.push(...limitLines(run));
   return lines;
+}
+
+function encryptionSummary({ recipients }: NonNullable<SaveResult['encryption']>): string {
+  if (recipients.includes('scrypt')) return 'encrypted with a passphrase';
+  return `encrypted for ${recipients.length === 1 ? '1 recipient' : `${recipients.length} recipients`}`;
 }
 
 function machineSummary(machine: MachineRun): string {
   const { qemuVersion, machineType, found, left, pauseSeconds, memory, memoryReason, frozenFileSystems } = machine;
-  const pause = pauseSeconds === undefined ? '' : `, paused for ${formatDuration(pauseSeconds)}`;
+  const pause = pauseSeconds === undefined ? '' : `, paused for ${formatDuration(pauseSeconds)}${withoutLive(machine)}`;
   const way = memory === 'files' ? 'memory read from its file' : `memory through QEMU (${memoryReason})`;
   const frozen = frozenFileSystems === undefined ? '' : `; ${frozenFileSystems} file systems held still`;
   return `machine: ${machineType}, QEMU ${qemuVersion}, found ${found}, left ${left}${pause}; ${way}${frozen}`;
+}
+
+function withoutLive({ live }: MachineRun): string {
+  if (live === undefined) return '';
+  const { atLeast, atMost } = live.pauseWithoutSeconds;
+  return ` (estimate without --live: ${formatDuration(atLeast)} to ${formatDuration(atMost)})`;
 }
 
 function machineJson(machine: MachineRun | undefined): object | null {
@@ -233,6 +259,7 @@ function machineJson(machine: MachineRun | undefined): object | null {
   return {
     ...machine,
     pauseSeconds: pauseSeconds ?? null,
+    live: machine.live ?? null,
     memoryReason: memoryReason ?? null,
     frozenFileSystems: frozenFileSystems ?? null,
   };
@@ -269,6 +296,7 @@ function saveJson(result: SaveResult): object {
     sourceMayHaveChanged: result.sourceMayHaveChanged,
     attachments: result.attachments,
     base: baseJson(result),
+    encryption: result.encryption === undefined ? null : { recipients: [...result.encryption.recipients] },
     machine: machineJson(result.machine),
     run: {
       detector: run.detector,
@@ -276,10 +304,12 @@ function saveJson(result: SaveResult): object {
       dsaPresent: run.dsaPresent ?? null,
       dsa: run.dsa === undefined ? null : dsaJson(run.dsa),
       threads: run.threads,
+      ...limitsJson(run),
       durationSeconds: run.durationSeconds,
       readBytes: run.readBytes,
       holeBytes: run.holeBytes,
       sweptFiles: run.sweptFiles,
+      live: run.live ?? null,
     },
     warnings: warningsJson(result.warnings),
   };

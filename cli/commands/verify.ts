@@ -15,12 +15,15 @@ import {
   exitCodeFor,
   exitCodeOfAll,
   JSON_OPTION,
+  MEMORY_OPTION,
   QUIET_OPTION,
   THREADS_OPTION,
   workOptions,
 } from './commonOptions.js';
 import { requireOneStdin } from './imageList.js';
+import { imageOptions, KEY_OPTIONS } from './keyOptions.js';
 
+const EXIT_WARNINGS = 3;
 const EXIT_CORRUPT = 14;
 /** Memory ranges that one finding's line names before it says how many more there are. */
 const RANGES_SHOWN = 4;
@@ -34,7 +37,9 @@ export const verifyCommand: CommandSpec = {
     { name: 'restore-drill', kind: 'flag', text: 'bring all memory back as a load does, but write nothing' },
     { name: 'subset', kind: 'value', text: 'I/N; of a folder only share I of N; auto/N: that of today' },
     BASE_DIR_OPTION,
+    ...KEY_OPTIONS,
     THREADS_OPTION,
+    MEMORY_OPTION,
     QUIET_OPTION,
     JSON_OPTION,
   ],
@@ -133,7 +138,7 @@ function failedOutcome(talk: CommandContext['talk'], error: unknown): Outcome {
 
 function drills(context: CommandContext): VerifyOneImage {
   const { args, answer, talk } = context;
-  const options = { ...workOptions(context), baseDirs: args.list('base-dir') };
+  const options = { ...workOptions(context), memoryLimitBytes: args.size('memory'), ...imageOptions(context) };
   return async (image) => {
     try {
       const { restoreDrill } = await import('../../lib/load.js');
@@ -151,8 +156,9 @@ function verifies(context: CommandContext): VerifyOneImage {
   const { args } = context;
   const options: VerifyOptions = {
     ...workOptions(context),
+    memoryLimitBytes: args.size('memory'),
     structureOnly: args.flag('structure'),
-    baseDirs: args.list('base-dir'),
+    ...imageOptions(context),
     known: new Map(),
   };
   return (image) => verifyOne(context, image, options);
@@ -164,21 +170,29 @@ async function verifyOne(context: CommandContext, image: string, options: Verify
     const { verify } = await import('../../lib/verify.js');
     const result = await verify(image, options);
     talk.clearProgress();
-    const showsText = !args.flag('json') && !(result.intact && args.flag('quiet'));
+    const showsText = !args.flag('json') && !(result.intact && !result.sealed && args.flag('quiet'));
     if (showsText) await answer.lines(verifyLines(result, options.structureOnly === true));
-    return { exitCode: result.intact ? 0 : EXIT_CORRUPT, json: verifyJson(result) };
+    return { exitCode: verifyExitCode(result, options.structureOnly === true), json: verifyJson(result) };
   } catch (error) {
     return failedOutcome(talk, error);
   }
 }
 
+/** What was not proven although that was asked for is no success. */
+function verifyExitCode({ intact, sealed }: VerifyResult, structureOnly: boolean): number {
+  if (!intact) return EXIT_CORRUPT;
+  return sealed && !structureOnly ? EXIT_WARNINGS : 0;
+}
+
 function verifyLines(result: VerifyResult, structureOnly: boolean): string[] {
   const { image, findings, findingCount, bases, checked, run } = result;
-  const what = structureOnly ? 'structure' : formatBytes(checked.memoryBytes);
+  const what = structureOnly || result.sealed ? 'structure' : formatBytes(checked.memoryBytes);
   const extent =
     `${what} checked, ${formatCount(checked.records)} records, ${formatCount(checked.chunks)} chunks, ` +
     formatDuration(run.durationSeconds);
   const below = bases.length === 0 ? '' : ` with ${bases.length === 1 ? 'its base' : `${bases.length} bases`}`;
+  if (result.intact && result.sealed)
+    return [`${image}: structure intact, contents sealed and not proven: no key is given (${extent})`];
   if (result.intact) return [`${image}: intact${below} (${extent})`];
   const places = findingCount === 1 ? '1 damaged place' : `${formatCount(findingCount)} damaged places`;
   const more = findingCount - findings.length;
@@ -214,6 +228,7 @@ function verifyJson(result: VerifyResult): object {
     schemaVersion: 1,
     image: result.image,
     intact: result.intact,
+    sealed: result.sealed,
     findingCount: result.findingCount,
     findings: result.findings.map(findingJson),
     bases: result.bases.map(({ path, identity, intact, findingCount }) => ({ path, identity, intact, findingCount })),

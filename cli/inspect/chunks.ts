@@ -1,6 +1,7 @@
 /** `inspect --chunks`: where every chunk is stored and how well it shrank, streamed. */
 import type { ChunkInfo } from '../../lib/index.js';
 import type { CommandContext } from '../command.js';
+import { imageOptions } from '../commands/keyOptions.js';
 import { printable } from '../output/printable.js';
 import { formatRow } from '../output/table.js';
 import { formatRatio } from '../output/units.js';
@@ -16,7 +17,7 @@ export async function printChunks(context: CommandContext, path: string): Promis
   const { args, answer, signal } = context;
   const limit = args.integer('limit', 0, Number.MAX_SAFE_INTEGER);
   const { openImage } = await import('../../lib/image.js');
-  const image = await openImage(path);
+  const image = await openImage(path, imageOptions(context));
   try {
     const items = limited(image.chunks(), limit, signal);
     if (args.flag('json')) {

@@ -1,6 +1,7 @@
 /** `inspect --histogram`: how well chunks shrank, and how long the runs of pages of one state are. */
 import type { Image } from '../../lib/index.js';
 import type { CommandContext } from '../command.js';
+import { imageOptions } from '../commands/keyOptions.js';
 import { formatTable } from '../output/table.js';
 import { Numbers } from './numbers.js';
 
@@ -17,7 +18,7 @@ interface Bucket {
 export async function printHistogram(context: CommandContext, path: string): Promise<number> {
   const { args, answer, signal } = context;
   const { openImage } = await import('../../lib/image.js');
-  const image = await openImage(path);
+  const image = await openImage(path, imageOptions(context));
   try {
     const shares = await chunkShares(image, signal);
     const runs = await runLengths(image, signal);

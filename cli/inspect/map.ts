@@ -1,6 +1,7 @@
 /** `inspect --map`: runs of pages of one state, streamed. */
 import type { MapRange } from '../../lib/index.js';
 import type { CommandContext } from '../command.js';
+import { imageOptions } from '../commands/keyOptions.js';
 import { parseRange } from '../options/rangeOption.js';
 import { printable } from '../output/printable.js';
 import { formatRow } from '../output/table.js';
@@ -20,7 +21,7 @@ export async function printMap(context: CommandContext, path: string): Promise<n
   const limit = args.integer('limit', 0, Number.MAX_SAFE_INTEGER);
   const state = args.value('state');
   const { openImage } = await import('../../lib/image.js');
-  const image = await openImage(path);
+  const image = await openImage(path, imageOptions(context));
   try {
     const passes = (run: MapRange): boolean => state === undefined || run.state === state;
     const runs = limited(clipped(image, wanted), limit, signal, passes);

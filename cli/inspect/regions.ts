@@ -1,6 +1,7 @@
 /** `inspect --regions`: all of them, where the screen shows the first few. */
 import type { InspectRegion, InspectReport } from '../../lib/index.js';
 import type { CommandContext } from '../command.js';
+import { imageOptions } from '../commands/keyOptions.js';
 import { printable } from '../output/printable.js';
 import { formatTable } from '../output/table.js';
 import { formatAddress } from '../output/units.js';
@@ -11,9 +12,10 @@ import { reportExitCode, trustMessage } from './trust.js';
 const HEAD = ['REGION', 'FIRST', 'LAST', 'SIZE', 'DATA PAGES', 'UNIFORM', 'ABSENT', 'STORED', 'SUM'];
 const ALIGNS = ['left', 'right', 'right', 'right', 'right', 'right', 'right', 'right', 'left'] as const;
 
-export async function printRegions({ args, answer, talk, signal }: CommandContext, image: string): Promise<number> {
+export async function printRegions(context: CommandContext, image: string): Promise<number> {
+  const { args, answer, talk, signal } = context;
   const { inspect } = await import('../../lib/inspect.js');
-  const report: InspectReport = await inspect(image, { signal, baseDirs: args.list('base-dir') });
+  const report: InspectReport = await inspect(image, { signal, ...imageOptions(context) });
   const exitCode = reportExitCode(report);
   if (exitCode !== 0) talk.damage(trustMessage(report));
   if (args.flag('json')) {

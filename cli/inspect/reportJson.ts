@@ -30,6 +30,10 @@ export function reportJson(report: InspectReport): object {
     source: { kind: source.kind, name: source.name ?? null, mayHaveChanged: source.mayHaveChanged ?? null },
     memory: memoryJson(report.memory),
     storage: storageJson(report.storage),
+    encryption:
+      report.encryption === undefined
+        ? null
+        : { opened: report.encryption.opened, recipients: [...report.encryption.recipients] },
     base: report.base === undefined ? null : { identity: report.base.identity, fileName: report.base.fileName },
     chain: report.chain === undefined ? null : chainJson(report.chain),
     attachments: report.attachments?.map(({ name, sizeBytes }) => ({ name, sizeBytes })) ?? null,

@@ -2,6 +2,7 @@
 import type { InspectReport, MemoryFileReport } from '../../lib/index.js';
 import type { CommandContext } from '../command.js';
 import { snapshotOptions } from '../commands/commonOptions.js';
+import { imageOptions } from '../commands/keyOptions.js';
 import { describeFailure, type Failure, failureJson } from '../failure.js';
 import { StoppedError } from '../signals.js';
 import { memoryFileJson, memoryFileScreen } from './memoryFile.js';
@@ -35,14 +36,14 @@ function screenOf({ report, memoryFile }: Inspected, exactBytes: boolean): strin
 }
 
 async function inspectOne(context: CommandContext, path: string): Promise<Inspected> {
-  const { args, signal, talk } = context;
+  const { signal, talk } = context;
   try {
     const { inspect } = await import('../../lib/inspect.js');
     const { inspectMemoryFile } = await import('../../lib/inspectMemoryFile.js');
     const { format, vmstate, diffBase } = snapshotOptions(context);
     const memoryFile = await inspectMemoryFile(path, { format, vmstate, diffBase, signal });
     if (memoryFile !== undefined) return { path, report: undefined, memoryFile, failure: undefined, exitCode: 0 };
-    const report = await inspect(path, { signal, baseDirs: args.list('base-dir') });
+    const report = await inspect(path, { signal, ...imageOptions(context) });
     const exitCode = reportExitCode(report);
     if (exitCode !== 0) talk.damage(trustMessage(report));
     return { path, report, memoryFile: undefined, failure: undefined, exitCode };

@@ -49,7 +49,16 @@ function imageSection(report: InspectReport, numbers: Numbers): string[] {
     ...optionalRow('labels', printable([...labels].map(([key, value]) => `${key}=${value}`).join(', '))),
     row('source', printable([source.kind, source.name].filter((part) => part !== undefined).join(', '))),
     ...optionalRow('attached', printable(names.join(', '))),
+    ...optionalRow('encrypted', encryptionText(report)),
   ];
+}
+
+function encryptionText({ encryption }: InspectReport): string {
+  if (encryption === undefined) return '';
+  const isPassphrase = encryption.recipients.includes('scrypt');
+  const whom = isPassphrase ? 'with a passphrase' : `for ${plural(encryption.recipients.length, 'recipient')}`;
+  const kinds = isPassphrase ? '' : ` (${[...new Set(encryption.recipients)].join(', ')})`;
+  return printable(`${whom}${kinds}; ${encryption.opened ? 'opened' : 'sealed: the rest needs a key'}`);
 }
 
 function qemuText({ qemu }: InspectReport): string {
@@ -186,6 +195,8 @@ function integritySection(report: InspectReport, numbers: Numbers): string[] {
 function soundness(report: InspectReport): string {
   const { complete, problems } = report;
   if (isStream(report)) return 'unknown: of a stream only the beginning is read';
+  if (report.encryption?.opened === false && complete && problems.length === 0)
+    return 'yes, as far as it can be told without the key';
   if (complete && problems.length === 0) return 'yes; header, manifests, index and footer are sound';
   return complete ? 'yes, but damaged' : 'no: the image ends before its footer, or its end is damaged';
 }

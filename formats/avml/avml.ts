@@ -12,6 +12,7 @@ import { damaged, FOREIGN_PAGE_BYTES, type ForeignFile, notSupported, numberAt, 
 import { isZeroGap, LIME_HEADER_BYTES, rangeHeader } from '../lime/lime.js';
 import type { MemoryFile } from '../memoryFile.js';
 import { type MemoryRange, planRanges, RANGES_MAX } from '../ranges/planRanges.js';
+import { countPages } from '../ranges/rangePieces.js';
 import { AVML_FORMAT } from './avmlFormat.js';
 import { avmlPages } from './avmlPages.js';
 
@@ -20,6 +21,7 @@ export const AVML_MAGIC = Buffer.from('41564d4c02000000', 'hex');
 const TRAILER_BYTES = 8;
 
 export interface AvmlBlock extends MemoryRange {
+  readonly fileOffset: number;
   /** Of the Snappy stream that `fileOffset` points at. */
   readonly streamBytes: number;
 }
@@ -49,6 +51,7 @@ export function openAvml(file: ForeignFile): MemoryFile {
     pageSize: FOREIGN_PAGE_BYTES,
     regions: plan.regions,
     pages: avmlPages(file, plan),
+    countPages: () => countPages(plan),
     attachments: [],
     files: [{ fd: file.fd, path: file.path }],
     close: () => {},
@@ -76,7 +79,7 @@ function readBlocks(file: ForeignFile): AvmlBlock[] {
     }
     const { start, memoryBytes } = rangeHeader(AVML_FORMAT, file, at, header);
     const fileOffset = at + LIME_HEADER_BYTES;
-    blocks.push({ start, memoryBytes, fileOffset, fileBytes: memoryBytes, toldAt: at, streamBytes });
+    blocks.push({ start, memoryBytes, fileOffset, toldAt: at, streamBytes });
     end = at;
   }
   return blocks;

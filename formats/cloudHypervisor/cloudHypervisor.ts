@@ -8,6 +8,7 @@
 import { closeSync, fstatSync, openSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { VmsnapError, withSystemErrors } from '../../native/errors.js';
+import { countDataPages } from '../holes.js';
 import type { ExtentPages, MemoryAttachment, MemoryFact, MemoryFile } from '../memoryFile.js';
 import { readUpTo } from '../vmsnap/imageFile.js';
 import { corruptState, findMemoryRanges, type MemoryRange, parseJson } from './memoryRanges.js';
@@ -58,6 +59,10 @@ export function openCloudHypervisor(folder: string): MemoryFile {
       pageSize: PAGE_BYTES,
       regions: ranges.map(({ gpa, sizeBytes }) => ({ name: `ram-0x${gpa.toString(16)}`, gpa, sizeBytes })),
       pages: extentPages(memory, ranges),
+      countPages: () => {
+        const stored = countDataPages([memory], memory.sizeBytes, PAGE_BYTES);
+        return { stored, zero: memory.sizeBytes / PAGE_BYTES - stored, absent: 0 };
+      },
       attachments: [attachment(CONFIG, config), attachment(STATE, state)],
       files: opened.map(({ fd, path }) => ({ fd, path })),
       close,

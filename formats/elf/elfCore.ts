@@ -1,8 +1,9 @@
 /**
- * ELF cores of machines: QEMU's dump-guest-memory, `virsh dump --memory-only`, and copies of Linux's /proc/vmcore.
+ * ELF cores of machines: QEMU's dump-guest-memory, `virsh dump --memory-only`, makedumpfile -E, and copies of Linux's /proc/vmcore.
  *
  * Each PT_LOAD is a range of guest-physical memory (p_paddr). Where it has fewer bytes in the file than in memory, the rest is
- * zero: that is how QEMU leaves out what holds nothing. What no PT_LOAD covers is no memory; nothing is absent.
+ * memory that the file leaves out, and absent unless another PT_LOAD has it: makedumpfile -E cuts off there what it excludes, and
+ * QEMU with paging=on what goes on in another RAM block. What no PT_LOAD covers is no memory.
  *
  * One memory may be told of twice. With paging=on QEMU lists it once for each mapping, always at the same place in the file.
  * /proc/vmcore has the kernel's text once more at a place of its own: a PT_LOAD that lies wholly within another but has a
@@ -12,6 +13,7 @@ import { damaged, FOREIGN_PAGE_BYTES, type ForeignFile, hex } from '../foreignFi
 import type { MemoryAttachment, MemoryFact, MemoryFile } from '../memoryFile.js';
 import { type MemoryRange, planRanges } from '../ranges/planRanges.js';
 import { rangePages } from '../ranges/rangePages.js';
+import { countPages } from '../ranges/rangePieces.js';
 import { damagedElf, unsupportedElf } from './elfErrors.js';
 import {
   BIG_ENDIAN,
@@ -55,12 +57,12 @@ export function openElfCore(file: ForeignFile): MemoryFile {
     throw damagedElf(file, notes[NOTE_SEGMENTS_MAX]!.at, `more than ${NOTE_SEGMENTS_MAX} segments of notes`);
   }
   for (const each of [...notes, ...loads]) checkSegment(file, each);
-  checkMachine(file, loads);
+  const told = walkNotes(file, notes);
+  checkMachine(file, loads, told);
   const plan = planRanges(distinctRanges(file, loads), {
     damaged: (offset, what) => damagedElf(file, offset, what),
     notSupported: (offset, what) => unsupportedElf(file, offset, what, 'make the dump again without paging=on'),
   });
-  const told = walkNotes(file, notes);
   return {
     format: 'elf-core',
     version: undefined,
@@ -69,65 +71,96 @@ export function openElfCore(file: ForeignFile): MemoryFile {
     pageSize: FOREIGN_PAGE_BYTES,
     regions: plan.regions,
     pages: rangePages(file, plan),
+    countPages: () => countPages(plan),
     attachments: attachmentsOf(file, notes, told),
     files: [{ fd: file.fd, path: file.path }],
     close: () => {},
   };
 }
 
-function checkSegment(file: ForeignFile, { type, offset, fileBytes, memoryBytes, at }: ProgramHeader): void {
-  if (offset + fileBytes > file.sizeBytes) {
+function checkSegment(file: ForeignFile, segment: ProgramHeader): void {
+  const { type, offset, physicalAddress, fileBytes, memoryBytes, at } = segment;
+  // One that has no bytes in the file may have any offset: QEMU writes -1.
+  if (fileBytes > 0 && offset + fileBytes > file.sizeBytes) {
     throw damagedElf(
       file,
       at,
       `a segment takes ${fileBytes} bytes from offset ${offset} on, and the file has only ${file.sizeBytes}`,
     );
   }
-  if (type === PT_LOAD && fileBytes > memoryBytes) {
+  if (type !== PT_LOAD) return;
+  if (fileBytes > memoryBytes) {
     throw damagedElf(file, at, `a segment has ${fileBytes} bytes in the file, but only ${memoryBytes} in memory`);
   }
+  const end = physicalAddress + memoryBytes;
+  if (!Number.isSafeInteger(end)) throw damagedElf(file, at, `a segment ends at the address ${hex(end)}, beyond 2^53`);
 }
 
 /** A process has no physical addresses: its cores leave them zero. */
-function checkMachine(file: ForeignFile, loads: readonly ProgramHeader[]): void {
+function checkMachine(file: ForeignFile, loads: readonly ProgramHeader[], { ofProcess }: ElfNotes): void {
   if (loads.length === 0) throw damagedElf(file, 0, 'it lists no memory (no PT_LOAD with a size)');
-  if (loads.length === 1 || loads.some(({ physicalAddress }) => physicalAddress !== 0)) return;
+  const hasAddresses = loads.length === 1 || loads.some(({ physicalAddress }) => physicalAddress !== 0);
+  if (hasAddresses && !ofProcess) return;
   throw unsupportedElf(
     file,
     loads[0]!.at,
-    `all ${loads.length} segments have the physical address 0: it is the core of a process and not of a machine`,
+    `it is the core of a process and not of a machine: ${ofProcess ? 'its notes say so' : `all ${loads.length} segments have the physical address 0`}`,
     'give a core that dump-guest-memory or "virsh dump --memory-only" wrote',
   );
 }
 
-/** Every part of memory once, by rising address. */
+/** Every part of memory once: what the file has, and what it leaves out. */
 function distinctRanges(file: ForeignFile, loads: readonly ProgramHeader[]): MemoryRange[] {
-  const sorted = [...loads].sort((a, b) => a.physicalAddress - b.physicalAddress || b.memoryBytes - a.memoryBytes);
+  const sorted = [...loads].sort((a, b) => a.physicalAddress - b.physicalAddress || b.fileBytes - a.fileBytes);
+  const stored = storedRanges(file, sorted);
+  return [...stored, ...leftOutRanges(sorted, stored)];
+}
+
+/** By rising address. `loads`: likewise. */
+function storedRanges(file: ForeignFile, loads: readonly ProgramHeader[]): MemoryRange[] {
   const ranges: MemoryRange[] = [];
   let before: ProgramHeader | undefined;
-  for (const load of sorted) {
-    const range = rangeOf(load);
-    const covered = before === undefined ? 0 : before.physicalAddress + before.memoryBytes;
-    if (before === undefined || range.start >= covered) ranges.push(range);
-    else {
-      const isInside = range.start + range.memoryBytes <= covered;
-      if (!isSamePlace(before, load) && !(isInside && isOtherMapping(before, load)))
-        throw overlapError(file, load, covered);
-      if (isInside) continue;
-      ranges.push(tailOf(range, covered - range.start));
-    }
+  for (const load of loads) {
+    if (load.fileBytes === 0) continue;
+    const { physicalAddress: start, fileBytes, offset, at } = load;
+    const covered = before === undefined ? start : Math.max(start, before.physicalAddress + before.fileBytes);
+    const isInside = start + fileBytes <= covered;
+    if (covered > start && !isSamePlace(before!, load) && !(isInside && isOtherMapping(before!, load)))
+      throw overlapError(file, load, covered);
+    if (isInside) continue;
+    const skip = covered - start;
+    ranges.push({ start: covered, memoryBytes: fileBytes - skip, fileOffset: offset + skip, toldAt: at });
     before = load;
+  }
+  return ranges;
+}
+
+/** Memory that none of the `stored` ranges has. Both lists rise. */
+function leftOutRanges(loads: readonly ProgramHeader[], stored: readonly MemoryRange[]): MemoryRange[] {
+  const ranges: MemoryRange[] = [];
+  let told = 0;
+  let next = 0;
+  for (const { physicalAddress, memoryBytes, at } of loads) {
+    const end = physicalAddress + memoryBytes;
+    told = Math.max(told, physicalAddress);
+    while (told < end) {
+      const range = stored[next];
+      if (range !== undefined && range.start <= told) {
+        told = Math.max(told, range.start + range.memoryBytes);
+        next++;
+        continue;
+      }
+      const to = Math.min(end, range?.start ?? end);
+      ranges.push({ start: told, memoryBytes: to - told, fileOffset: undefined, toldAt: at });
+      told = to;
+    }
   }
   return ranges;
 }
 
 /** Whether what both have of memory lies at one place in the file. */
 function isSamePlace(a: ProgramHeader, b: ProgramHeader): boolean {
-  return b.offset - b.physicalAddress === a.offset - a.physicalAddress && isFull(a) === isFull(b);
-}
-
-function isFull({ fileBytes, memoryBytes }: ProgramHeader): boolean {
-  return fileBytes === memoryBytes;
+  return b.offset - b.physicalAddress === a.offset - a.physicalAddress;
 }
 
 function isOtherMapping(a: ProgramHeader, b: ProgramHeader): boolean {
@@ -142,20 +175,6 @@ function overlapError(file: ForeignFile, load: ProgramHeader, covered: number) {
     at,
     `the segment at the physical address ${hex(physicalAddress)} overlaps one that ends at ${hex(covered)}, with other bytes`,
   );
-}
-
-function rangeOf({ physicalAddress, memoryBytes, offset, fileBytes, at }: ProgramHeader): MemoryRange {
-  return { start: physicalAddress, memoryBytes, fileOffset: offset, fileBytes, toldAt: at };
-}
-
-function tailOf(range: MemoryRange, skip: number): MemoryRange {
-  return {
-    ...range,
-    start: range.start + skip,
-    memoryBytes: range.memoryBytes - skip,
-    fileOffset: range.fileOffset + Math.min(skip, range.fileBytes),
-    fileBytes: Math.max(0, range.fileBytes - skip),
-  };
 }
 
 function factsOf(header: ElfHeader, segments: number, notes: ElfNotes): MemoryFact[] {

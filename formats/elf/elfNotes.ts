@@ -14,14 +14,18 @@ const NAME_BYTES = 12;
 /** A machine with 4,096 CPUs has some 10,000. */
 const NOTES_MAX = 2 ** 20;
 const NT_PRSTATUS = 1;
+/** What the kernel told a process when it began. */
+const NT_AUXV = 6;
 
 export interface ElfNotes {
   readonly cpuCount: number;
+  readonly ofProcess: boolean;
   readonly vmcoreinfo: { readonly offset: number; readonly sizeBytes: number } | undefined;
 }
 
 export function walkNotes(file: ForeignFile, segments: readonly ProgramHeader[]): ElfNotes {
   let cpuCount = 0;
+  let ofProcess = false;
   let noteCount = 0;
   let vmcoreinfo: ElfNotes['vmcoreinfo'];
   const bytes = Buffer.alloc(HEADER_BYTES + NAME_BYTES);
@@ -45,11 +49,12 @@ export function walkNotes(file: ForeignFile, segments: readonly ProgramHeader[])
       }
       const name = noteName(bytes, nameBytes);
       if (name === 'CORE' && bytes.readUInt32LE(8) === NT_PRSTATUS) cpuCount++;
+      if (name === 'CORE' && bytes.readUInt32LE(8) === NT_AUXV) ofProcess = true;
       if (name === 'VMCOREINFO') vmcoreinfo ??= { offset: contentAt, sizeBytes: contentBytes };
       at = next;
     }
   }
-  return { cpuCount, vmcoreinfo };
+  return { cpuCount, ofProcess, vmcoreinfo };
 }
 
 function noteName(bytes: Buffer, nameBytes: number): string {

@@ -31,6 +31,11 @@ const PF_READ = 4;
 const PF_ALL = 7;
 const PN_XNUM = 0xffff;
 const NOTE_ALIGNMENT_BYTES = 4;
+/**
+ * Offset and address are not congruent where part of a page was asked for. 0 and not 1, which would say the same: by that crash
+ * tells a core of kdump from one of netdump, of which it takes the alignment for the page size.
+ */
+const NO_ALIGNMENT = 0;
 
 const MACHINE_CODES: Readonly<Record<CoreMachine, number>> = { 'x86-64': 62, aarch64: 183 };
 
@@ -62,8 +67,7 @@ export function encodeCoreStart(ranges: readonly CoreRange[], notes: Uint8Array,
       address: gpa,
       sizeBytes,
       memoryBytes: sizeBytes,
-      // Not congruent where part of a page was asked for, which an alignment of 1 allows.
-      alignmentBytes: 1,
+      alignmentBytes: NO_ALIGNMENT,
     });
   }
   bytes.set(notes, notesAt);

@@ -1,6 +1,6 @@
 /** Finds pages of a diff snapshot of Firecracker: what the diff file stores, and elsewhere the file below it. */
-import { native } from '../../native/binding.js';
-import { errnoError, VmsnapError } from '../../native/errors.js';
+import { VmsnapError } from '../../native/errors.js';
+import { seekData, seekHole } from '../holes.js';
 import { addExtent, type PageFinder, type PageSource, type StretchExtents } from '../memoryFile.js';
 
 const PAGE_BYTES = 4096;
@@ -20,10 +20,9 @@ export interface FirecrackerDiffPages extends PageSource {
 }
 
 /** @throws USAGE if the diff stores all its pages, so that nothing of a base could be seen. */
-export function requireHoles({ fd, path, sizeBytes }: NamedFile & { readonly sizeBytes: number }): void {
-  const hole = native.seekHole(fd, 0, sizeBytes);
-  if (hole < 0) throw errnoError(hole, 'look for holes in', path);
-  if (hole < sizeBytes) return;
+export function requireHoles(file: NamedFile & { readonly sizeBytes: number }): void {
+  const { path, sizeBytes } = file;
+  if (seekHole(file, 0, sizeBytes) < sizeBytes) return;
   throw new VmsnapError('USAGE', `the diff ${path} has no holes, so nothing of its base would be seen`, {
     path,
     hint: 'if a copy filled its holes, take the original (cp --sparse=auto keeps them); if all of it was written, save it without --diff-base',
@@ -80,16 +79,9 @@ export class FirecrackerDiffFinder implements PageFinder {
       this.#dataEnd = end;
       return;
     }
-    const hole = native.seekHole(diff.fd, from, end);
-    if (hole < 0) throw errnoError(hole, 'read', diff.path, from);
+    const hole = seekHole(diff, from, end);
     // Blocks of the file system may be smaller than pages.
     this.#dataFrom = Math.floor(from / PAGE_BYTES) * PAGE_BYTES;
     this.#dataEnd = Math.ceil(hole / PAGE_BYTES) * PAGE_BYTES;
   }
-}
-
-function seekData({ fd, path }: NamedFile, from: number, end: number): number {
-  const data = native.seekData(fd, from, end);
-  if (data < 0) throw errnoError(data, 'read', path, from);
-  return data;
 }

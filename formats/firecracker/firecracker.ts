@@ -12,7 +12,8 @@
  */
 import { closeSync, fstatSync, openSync } from 'node:fs';
 import { VmsnapError, withSystemErrors } from '../../native/errors.js';
-import type { ExtentPages, MemoryFact, MemoryFile, SourceExtent } from '../memoryFile.js';
+import { countDataPages } from '../holes.js';
+import type { ExtentPages, KnownPages, MemoryFact, MemoryFile, SourceExtent } from '../memoryFile.js';
 import { readUpTo } from '../vmsnap/imageFile.js';
 import type { RegionManifest } from '../vmsnap/manifest.js';
 import { crc64 } from './crc64.js';
@@ -65,6 +66,7 @@ export function openFirecracker(file: OpenFile, parts: FirecrackerParts): Memory
       pageSize: PAGE_BYTES,
       regions,
       pages: base === undefined ? fullPages(file, regions) : diffPages(file, base, regions),
+      countPages: () => knownPages(base === undefined ? [file] : [file, base], file.sizeBytes),
       attachments: vmstate === undefined ? [] : [{ ...vmstate, name: 'vmstate', offset: 0 }],
       files: [file, ...opened].map(({ fd, path }) => ({ fd, path })),
       close,
@@ -162,6 +164,12 @@ function diffPages(diff: OpenFile, base: OpenFile, regions: readonly RegionManif
     regionOffsets,
     longExtents: [base, diff].map(({ fd, path, sizeBytes }) => ({ fd, path, fileOffset: 0, lengthBytes: sizeBytes })),
   };
+}
+
+/** Whatever neither file has data of is zero. */
+function knownPages(files: readonly OpenFile[], sizeBytes: number): KnownPages {
+  const stored = countDataPages(files, sizeBytes, PAGE_BYTES);
+  return { stored, zero: sizeBytes / PAGE_BYTES - stored, absent: 0 };
 }
 
 function factsOf(file: OpenFile, base: OpenFile | undefined, vmstate: OpenFile | undefined): MemoryFact[] {

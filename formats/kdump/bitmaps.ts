@@ -4,9 +4,10 @@
  *
  * A stored page that bitmap 1 does not know is damage. Bits behind the last page frame are not looked at: nothing depends on them.
  */
+
+import { bitsIn } from '../bitCount.js';
 import { FOREIGN_REGIONS_MAX } from '../foreignFile.js';
 import { shared } from '../ranges/rangePages.js';
-import { bitsIn } from './bitCount.js';
 import { type DumpBytes, damagedDump } from './dumpBytes.js';
 import { type FrameRun, FrameRuns } from './frameRuns.js';
 import type { KdumpHeader } from './kdumpHeader.js';

@@ -90,7 +90,7 @@ function openDump(file: ForeignFile, place: DumpPlace, close: () => void): Memor
     pageSize: blockBytes,
     regions: namedRegions(bitmaps.runs.map(({ first, end }) => ({ start: first * blockBytes, end: end * blockBytes }))),
     pages,
-    knownPages: { stored: bitmaps.storedPages, zero: undefined, absent: absentPages },
+    countPages: () => ({ stored: bitmaps.storedPages, zero: undefined, absent: absentPages }),
     attachments: attachmentsOf(file, place, dump, header),
     files: [{ fd: file.fd, path: file.path }],
     close,

@@ -5,8 +5,8 @@
  * A page that is not stored is absent. Zero pages share one stored page: once that has been seen, they are not read again.
  */
 import type { VmsnapError } from '../../native/errors.js';
+import { bitsAmong, hasBit } from '../bitCount.js';
 import type { PageFinder, PageSource, StretchExtents } from '../memoryFile.js';
-import { bitsAmong, hasBit } from './bitCount.js';
 import { RANK_FRAMES } from './bitmaps.js';
 import { type DumpBytes, type DumpPlace, damagedDump, openDumpBytes, unsupportedDump } from './dumpBytes.js';
 import {

@@ -12,6 +12,7 @@ import { damaged, FOREIGN_PAGE_BYTES, type ForeignFile, hex, notSupported, readU
 import type { MemoryFact, MemoryFile } from '../memoryFile.js';
 import { type MemoryRange, planRanges, RANGES_MAX } from '../ranges/planRanges.js';
 import { rangePages } from '../ranges/rangePages.js';
+import { countPages } from '../ranges/rangePieces.js';
 
 export const LIME_MAGIC = Buffer.from('454d694c01000000', 'hex');
 export const LIME_HEADER_BYTES = 32;
@@ -39,6 +40,7 @@ export function openLime(file: ForeignFile): MemoryFile {
     pageSize: FOREIGN_PAGE_BYTES,
     regions: plan.regions,
     pages: rangePages(file, plan),
+    countPages: () => countPages(plan),
     attachments: [],
     files: [{ fd: file.fd, path: file.path }],
     close: () => {},
@@ -111,7 +113,7 @@ function readRanges(file: ForeignFile): MemoryRange[] {
       );
     }
     if (ranges.length === RANGES_MAX) throw unsupported(file, at, `more than ${RANGES_MAX} ranges`);
-    ranges.push({ start, memoryBytes, fileOffset, fileBytes: memoryBytes, toldAt: at });
+    ranges.push({ start, memoryBytes, fileOffset, toldAt: at });
     at = fileOffset + memoryBytes;
   }
   return ranges;

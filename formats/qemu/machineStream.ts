@@ -3,8 +3,8 @@
  * files: all RAM blocks are regions, in the order of the stream, whichever of the two has their pages.
  */
 import { closeSync } from 'node:fs';
-import { native } from '../../native/binding.js';
-import { errnoError, VmsnapError } from '../../native/errors.js';
+import { VmsnapError } from '../../native/errors.js';
+import { seekData } from '../holes.js';
 import type { MemoryAttachment, PageFinder, PageSource, SourceExtent, StretchExtents } from '../memoryFile.js';
 import { addExtent } from '../memoryFile.js';
 import type { SpillFile } from '../spillFile.js';
@@ -104,9 +104,7 @@ export class MachineStreamFinder implements PageFinder {
   nextUsed(region: number, from: number, end: number): number {
     const file = this.#files[region];
     if (file == null) return this.#stream.nextUsed(region, from, end);
-    const data = native.seekData(file.fd, file.fileOffset + from, file.fileOffset + end);
-    if (data < 0) throw errnoError(data, 'read', file.path, file.fileOffset + from);
-    const offset = data - file.fileOffset;
+    const offset = seekData(file, file.fileOffset + from, file.fileOffset + end) - file.fileOffset;
     return Math.min(end, offset - (offset % QEMU_PAGE_BYTES));
   }
 

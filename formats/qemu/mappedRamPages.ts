@@ -5,9 +5,12 @@
  * zeros too. No page is absent. Bits are those of little endian words, as x86, ARM and RISC-V hosts write them.
  */
 import { readSync } from 'node:fs';
+import type { QemuBlock } from '../../native/binding.js';
 import { wrapSystemError } from '../../native/errors.js';
+import { bitsAmong } from '../bitCount.js';
 import {
   addExtent,
+  type KnownPages,
   NO_FILE,
   type PageFinder,
   type PageSource,
@@ -19,6 +22,8 @@ import { QEMU_PAGE_BYTES } from './streamPages.js';
 
 /** Bytes of a bitmap that are read at a time to find the next page that is used: of 128 MiB of memory. */
 const AHEAD_BYTES = 4096;
+/** That are read at a time to count pages. */
+const COUNT_BYTES = 2 ** 20;
 
 export interface MappedRamPages extends PageSource {
   readonly kind: 'qemu-mapped-ram';
@@ -94,6 +99,27 @@ export function checkBitmapEnd(fd: number, path: string, bitmapOffset: number, p
     if ((word[bit >> 3]! >> (bit & 7)) & 1)
       throw corruptStream(path, at, `a bitmap with a page beyond the ${pageCount} of its RAM block, expected zeros`);
   }
+}
+
+/** By the bitmaps of these blocks. */
+export function countMappedPages(
+  { fd, path }: { readonly fd: number; readonly path: string },
+  blocks: readonly QemuBlock[],
+): KnownPages {
+  const bytes = new Uint8Array(COUNT_BYTES);
+  let total = 0;
+  let stored = 0;
+  for (const { bitmapOffset, usedBytes } of blocks) {
+    const pageCount = usedBytes / QEMU_PAGE_BYTES;
+    total += pageCount;
+    for (let page = 0; page < pageCount; page += 8 * COUNT_BYTES) {
+      const count = Math.min(8 * COUNT_BYTES, pageCount - page);
+      const part = bytes.subarray(0, Math.ceil(count / 8));
+      readBitmap(fd, path, part, bitmapOffset + page / 8);
+      stored += bitsAmong(part, count);
+    }
+  }
+  return { stored, zero: total - stored, absent: 0 };
 }
 
 function readBitmap(fd: number, path: string, bytes: Uint8Array, position: number): void {

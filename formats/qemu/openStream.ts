@@ -18,7 +18,7 @@ import {
 import type { MemoryAttachment, MemoryFact, MemoryFile } from '../memoryFile.js';
 import type { SpillFile } from '../spillFile.js';
 import { faultError } from './fault.js';
-import { checkBitmapEnd, type MappedRamPages } from './mappedRamPages.js';
+import { checkBitmapEnd, countMappedPages, type MappedRamPages } from './mappedRamPages.js';
 import { type BlockRegion, blockRegions } from './ramRegions.js';
 import { QEMU_PAGE_BYTES, type QemuStreamPages } from './streamPages.js';
 import { checkStreamEnd } from './streamTail.js';
@@ -100,7 +100,13 @@ export function indexedQemuMemory(file: QemuFile, { head, result }: IndexedStrea
     pages: head.mappedRam
       ? mappedRamPages(file, head, regions)
       : { ...streamPages(file, head, regions, table), mayHaveAbsent: absent > 0 },
-    knownPages: head.mappedRam ? undefined : { stored: pageCounts.data, zero: pageCounts.zero, absent },
+    countPages: () =>
+      head.mappedRam
+        ? countMappedPages(
+            file,
+            head.blocks.filter((_, block) => !isLeftOut(block)),
+          )
+        : { stored: pageCounts.data, zero: pageCounts.zero, absent },
     attachments: attachmentsOf(file, head, result.end),
     files: [{ fd: file.fd, path }],
     close: () => closeSync(table.fd),

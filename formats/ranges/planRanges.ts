@@ -2,8 +2,8 @@
  * From the ranges of guest-physical memory that a file lists to regions of whole pages.
  *
  * Ranges are sorted. Those that touch each other become one region, as do those that share a page: a range that begins or
- * ends within a page is widened to it, and the filler is zero. A range may have fewer bytes in the file than in memory: the
- * rest is zero. What lies between regions is no memory.
+ * ends within a page is widened to it, and the filler is zero. Of some ranges the file may tell that they are memory, and no
+ * more. What lies between regions is no memory.
  */
 import type { VmsnapError } from '../../native/errors.js';
 import { FOREIGN_PAGE_BYTES, FOREIGN_REGIONS_MAX, hex } from '../foreignFile.js';
@@ -16,9 +16,8 @@ export interface MemoryRange {
   /** Guest-physical address of the first byte. */
   readonly start: number;
   readonly memoryBytes: number;
-  /** Where the bytes lie, and how many of them the file has; the rest is zero. */
-  readonly fileOffset: number;
-  readonly fileBytes: number;
+  /** Where the bytes lie; undefined: the file has none of them, and nobody knows what they were. */
+  readonly fileOffset: number | undefined;
   /** Where the file tells of this range, for messages. */
   readonly toldAt: number;
 }
@@ -92,10 +91,10 @@ function checkRange(range: MemoryRange, before: MemoryRange | undefined, rules: 
     );
 }
 
-function pageFloor(address: number): number {
+export function pageFloor(address: number): number {
   return address - (address % FOREIGN_PAGE_BYTES);
 }
 
-function pageCeiling(address: number): number {
+export function pageCeiling(address: number): number {
   return pageFloor(address + FOREIGN_PAGE_BYTES - 1);
 }

@@ -1,12 +1,11 @@
 /**
  * Memory that lies uncompressed in ranges of a file: the pages of ELF cores and LiME files.
  *
- * The table of ranges is shared by all threads: three numbers each (offset in the region, offset in the file, bytes), rising.
- * What no range covers is zero. Ranges need not begin or end at pages, neither in memory nor in the file.
+ * The table of pieces (rangePieces.ts) is shared by all threads: three numbers each (offset in the region, offset in the file,
+ * bytes), rising. What no piece covers is zero, what the file has left out is absent.
  */
-import { native } from '../../native/binding.js';
-import { errnoError } from '../../native/errors.js';
 import { FOREIGN_PAGE_BYTES, type ForeignFile } from '../foreignFile.js';
+import { seekData } from '../holes.js';
 import {
   addExtent,
   type ExtentPages,
@@ -17,6 +16,7 @@ import {
   type StretchExtents,
 } from '../memoryFile.js';
 import type { RangePlan } from './planRanges.js';
+import { isStored, NOT_STORED, type Piece, piecesOf } from './rangePieces.js';
 
 export const RANGE_PAGES = 'ranges';
 
@@ -50,33 +50,21 @@ export function rangePages(file: ForeignFile, plan: RangePlan): RangePages | Ext
   const firstRange = shared(pieces.length + 1);
   for (const [region, own] of pieces.entries()) firstRange[region + 1] = firstRange[region]! + own.length;
   const { fd, path } = file;
-  return { kind: RANGE_PAGES, fd, path, table, firstRange, longExtents: longExtents(file, all) };
-}
-
-interface Piece {
-  readonly regionOffset: number;
-  readonly fileOffset: number;
-  bytes: number;
-}
-
-/** Those ranges of a region that the file has bytes of; what goes on in memory and in the file is one piece. */
-function piecesOf(plan: RangePlan, region: number): Piece[] {
-  const pieces: Piece[] = [];
-  for (let i = plan.firstPlaced[region]!; i < plan.firstPlaced[region + 1]!; i++) {
-    const { range, regionOffset } = plan.placed[i]!;
-    const last = pieces.at(-1);
-    const goesOn =
-      last !== undefined &&
-      last.regionOffset + last.bytes === regionOffset &&
-      last.fileOffset + last.bytes === range.fileOffset;
-    if (goesOn) last.bytes += range.fileBytes;
-    else if (range.fileBytes > 0) pieces.push({ regionOffset, fileOffset: range.fileOffset, bytes: range.fileBytes });
-  }
-  return pieces;
+  const stored = all.filter(isStored);
+  return {
+    kind: RANGE_PAGES,
+    fd,
+    path,
+    table,
+    firstRange,
+    longExtents: longExtents(file, stored),
+    mayHaveAbsent: stored.length < all.length,
+  };
 }
 
 function wholeRegion(pieces: readonly Piece[], sizeBytes: number | undefined): Piece | undefined {
-  return pieces.length === 1 && pieces[0]!.bytes === sizeBytes ? pieces[0] : undefined;
+  const [first] = pieces;
+  return pieces.length === 1 && first!.bytes === sizeBytes && isStored(first!) ? first : undefined;
 }
 
 function longExtents(file: ForeignFile, pieces: readonly Piece[]): SourceExtent[] | undefined {
@@ -101,15 +89,14 @@ export class RangeFinder implements PageFinder {
   }
 
   nextUsed(region: number, from: number, end: number): number {
-    const { fd, path } = this.#pages;
     const last = this.#pages.firstRange[region + 1]!;
     for (let i = this.#firstEndingAfter(region, from); i < last; i++) {
       const { start, fileOffset, bytes } = this.#range(i);
       if (start >= end) return end;
       const at = Math.max(from, start);
+      if (fileOffset === NOT_STORED) return at;
       const fileEnd = fileOffset + Math.min(bytes, end - start);
-      const data = native.seekData(fd, fileOffset + at - start, fileEnd);
-      if (data < 0) throw errnoError(data, 'read', path, fileOffset + at - start);
+      const data = seekData(this.#pages, fileOffset + at - start, fileEnd);
       if (data < fileEnd) {
         const used = start + data - fileOffset;
         return Math.max(from, used - (used % FOREIGN_PAGE_BYTES));
@@ -118,7 +105,14 @@ export class RangeFinder implements PageFinder {
     return end;
   }
 
-  find(region: number, offset: number, sizeBytes: number, extents: StretchExtents): 'extents' {
+  find(
+    region: number,
+    offset: number,
+    sizeBytes: number,
+    extents: StretchExtents,
+    _into: Uint8Array,
+    absent: Uint8Array,
+  ): 'extents' {
     const { fd } = this.#pages;
     const end = offset + sizeBytes;
     const last = this.#pages.firstRange[region + 1]!;
@@ -128,7 +122,10 @@ export class RangeFinder implements PageFinder {
       const from = Math.min(Math.max(at, start), end);
       const to = Math.min(start + bytes, end);
       addExtent(extents, NO_FILE, 0, from - at);
-      if (to > from) addExtent(extents, fd, fileOffset + from - start, to - from);
+      if (to > from && fileOffset === NOT_STORED) {
+        absent.fill(1, (from - offset) / FOREIGN_PAGE_BYTES, (to - offset) / FOREIGN_PAGE_BYTES);
+        addExtent(extents, NO_FILE, 0, to - from);
+      } else if (to > from) addExtent(extents, fd, fileOffset + from - start, to - from);
       at = Math.max(from, to);
     }
     addExtent(extents, NO_FILE, 0, end - at);

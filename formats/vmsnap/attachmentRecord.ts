@@ -1,5 +1,4 @@
 /** Tables of an attachment part (SPEC.md, "Attachment record"). */
-import { native } from '../../native/binding.js';
 import { corrupt } from './corrupt.js';
 import { isZero } from './header.js';
 import {
@@ -10,7 +9,8 @@ import {
   PREFIX_BYTES,
   roundUp,
 } from './layout.js';
-import { headBytes, type RecordPrefix } from './record.js';
+import { headBytes, type RecordPrefix, takeTables } from './record.js';
+import { type ChunkSeal, type Seal, sealBytes } from './seal.js';
 
 export interface AttachmentTables {
   readonly part: number;
@@ -18,15 +18,18 @@ export interface AttachmentTables {
   readonly chunkCount: number;
   /** Offset of the chunk entries in the record's bytes. */
   readonly chunkEntriesAt: number;
+  /** Of an encrypted image; only of a record that was read. */
+  readonly chunkSeal?: ChunkSeal | undefined;
 }
 
-export function attachmentTablesBytes(rawBytes: number, alignmentBytes: number): number {
+export function attachmentTablesBytes(rawBytes: number, alignmentBytes: number, isSealed: boolean): number {
   const chunks = Math.ceil(rawBytes / ATTACHMENT_CHUNK_BYTES);
-  const bytes = PREFIX_BYTES + ATTACHMENT_TABLES_FIXED_BYTES + CHUNK_ENTRY_BYTES * chunks;
+  const seal = isSealed ? sealBytes(chunks) : 0;
+  const bytes = PREFIX_BYTES + ATTACHMENT_TABLES_FIXED_BYTES + CHUNK_ENTRY_BYTES * chunks + seal;
   return roundUp(bytes, alignmentBytes) - PREFIX_BYTES;
 }
 
-/** Writes the tables at `out[PREFIX_BYTES..]`, chunk entries excepted: the caller fills them in. */
+/** Writes the tables at `out[PREFIX_BYTES..]`, chunk entries and seal excepted: the caller fills them in. */
 export function encodeAttachmentTables(
   part: number,
   rawBytes: number,
@@ -41,12 +44,14 @@ export function encodeAttachmentTables(
   return { part, rawBytes, chunkCount, chunkEntriesAt: PREFIX_BYTES + ATTACHMENT_TABLES_FIXED_BYTES };
 }
 
-export function attachmentTablesCrc(tablesBytes: number, out: Buffer): number {
-  return native.crc32c(out, PREFIX_BYTES, tablesBytes, 0);
-}
-
-/** Decodes tables whose CRC has been checked. */
-export function decodeAttachmentTables(head: Buffer, prefix: RecordPrefix, path: string): AttachmentTables {
+/** Decodes the tables in `head`, which are opened there if the image is encrypted: once. */
+export function decodeAttachmentTables(
+  head: Buffer,
+  prefix: RecordPrefix,
+  seal: Seal | undefined,
+  path: string,
+): AttachmentTables {
+  const chunkSeal = takeTables(head, prefix, seal, path);
   const bad = (what: string) => corrupt(path, prefix.offset + PREFIX_BYTES, `attachment ${prefix.subject}: ${what}`);
   if (prefix.tablesBytes < ATTACHMENT_TABLES_FIXED_BYTES) throw bad('tables are too short');
   const part = head.readUInt32LE(PREFIX_BYTES);
@@ -67,7 +72,7 @@ export function decodeAttachmentTables(head: Buffer, prefix: RecordPrefix, path:
   let stored = 0;
   for (let i = 0; i < chunkCount; i++) stored += head.readUInt32LE(chunkEntriesAt + CHUNK_ENTRY_BYTES * i);
   if (stored !== prefix.payloadBytes) throw bad('chunks do not add up to the payload');
-  return { part, rawBytes, chunkCount, chunkEntriesAt };
+  return { part, rawBytes, chunkCount, chunkEntriesAt, chunkSeal };
 }
 
 export function attachmentChunkRawBytes(i: number, rawBytes: number): number {

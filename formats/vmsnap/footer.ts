@@ -1,9 +1,11 @@
 /** The footer, the last 96 bytes of an image (SPEC.md, "Footer"), and the image's identity. */
+import { createHash } from 'node:crypto';
 import { native } from '../../native/binding.js';
 import { corrupt } from './corrupt.js';
 import { isZero } from './header.js';
-import { DIGEST_BYTES, FOOTER_BYTES, FOOTER_MAGIC, PREFIX_BYTES } from './layout.js';
+import { DIGEST_BYTES, FOOTER_BYTES, FOOTER_MAGIC, FOOTER_TAG_AT, FOOTER_TAG_BYTES, PREFIX_BYTES } from './layout.js';
 import { readU64, writeU64 } from './record.js';
+import { footerTag, type Seal, type SealKeys, sameTag } from './seal.js';
 
 export interface Footer {
   readonly fileBytes: number;
@@ -18,7 +20,8 @@ export interface Footer {
   readonly identity: string;
 }
 
-export function encodeFooter(footer: Footer): Buffer {
+/** `keys`: of an encrypted image. */
+export function encodeFooter(footer: Footer, keys?: SealKeys): Buffer {
   const bytes = Buffer.alloc(FOOTER_BYTES);
   FOOTER_MAGIC.copy(bytes, 0);
   writeU64(bytes, footer.fileBytes, 8);
@@ -29,12 +32,18 @@ export function encodeFooter(footer: Footer): Buffer {
   bytes.writeBigUInt64LE(footer.binding, 48);
   bytes.writeUInt32LE(footer.chain, 56);
   bytes.write(footer.identity, 64, 'hex');
+  if (keys !== undefined) bytes.set(footerTag(keys, bytes), FOOTER_TAG_AT);
   bytes.writeUInt32LE(native.crc32c(bytes, 0, 92, 0), 92);
   return bytes;
 }
 
-/** `offset` is where the 96 bytes lie in the file. */
-export function decodeFooter(bytes: Buffer, offset: number, binding: bigint, path: string): Footer {
+/** `offset` is where the 96 bytes lie in the file; `seal` that of an encrypted image. */
+export function decodeFooter(
+  bytes: Buffer,
+  offset: number,
+  { binding, seal }: { readonly binding: bigint; readonly seal: Seal | undefined },
+  path: string,
+): Footer {
   if (bytes.length < FOOTER_BYTES || !bytes.subarray(0, FOOTER_MAGIC.length).equals(FOOTER_MAGIC)) {
     throw corrupt(path, offset, 'no footer: the image is truncated, or its end is damaged');
   }
@@ -58,14 +67,30 @@ export function decodeFooter(bytes: Buffer, offset: number, binding: bigint, pat
       `footer was written for a file of ${footer.fileBytes} bytes, this one has ${offset + FOOTER_BYTES}`,
     );
   }
-  if (!isZero(bytes, 60, 64) || !isZero(bytes, 80, 92))
+  const reserved = seal === undefined ? FOOTER_TAG_BYTES : 0;
+  if (!isZero(bytes, 60, 64) || !isZero(bytes, FOOTER_TAG_AT, FOOTER_TAG_AT + reserved))
     throw corrupt(path, offset, 'footer: reserved bytes are not zero');
+  if (seal?.keys !== undefined) {
+    const tag = bytes.subarray(FOOTER_TAG_AT, FOOTER_TAG_AT + FOOTER_TAG_BYTES);
+    if (!sameTag(tag, footerTag(seal.keys, bytes)))
+      throw corrupt(path, offset, 'footer: it is not the one that was sealed');
+  }
   return footer;
 }
 
-/** XXH3-128 over the four structures that stand for the whole image, as 32 hex digits. Takes whole records. */
-export function imageIdentity(headerAndManifest: Buffer, endRecord: Buffer, listRecord: Buffer): string {
-  return xxh3Hex(Buffer.concat([headerAndManifest, withoutPadding(endRecord), withoutPadding(listRecord)]));
+/**
+ * Of the four structures that stand for the whole image, as 32 hex digits: XXH3-128, and of an encrypted image, whose base nobody
+ * must be able to replace, the first half of SHA-256. Takes whole records.
+ */
+export function imageIdentity(
+  headerAndManifest: Buffer,
+  endRecord: Buffer,
+  listRecord: Buffer,
+  isEncrypted: boolean,
+): string {
+  const bytes = Buffer.concat([headerAndManifest, withoutPadding(endRecord), withoutPadding(listRecord)]);
+  if (!isEncrypted) return xxh3Hex(bytes);
+  return createHash('sha256').update(bytes).digest().toString('hex', 0, DIGEST_BYTES);
 }
 
 /** Prefix, tables and payload of a record, whose lengths have been checked. */

@@ -3,11 +3,14 @@ import { native } from '../../native/binding.js';
 import { VmsnapError } from '../../native/errors.js';
 import { corrupt } from './corrupt.js';
 import {
+  FEATURE_ENCRYPTION,
   FEATURE_NAMES,
   FEATURES_READ,
   FORMAT_VERSION,
   HEADER_BYTES,
   HEADER_MAGIC,
+  HEADER_TAG_AT,
+  HEADER_TAG_BYTES,
   MANIFEST_MAX_BYTES,
 } from './layout.js';
 
@@ -61,8 +64,20 @@ export function decodeHeader(bytes: Buffer, path: string): Header {
       `header: start manifest of ${header.manifestBytes} bytes (allowed: 2 to ${MANIFEST_MAX_BYTES})`,
     );
   }
-  if (!isZero(bytes, 40, 60)) throw corrupt(path, 40, 'header: reserved bytes are not zero');
+  const reservedAt = isSealed(header) ? HEADER_TAG_AT + HEADER_TAG_BYTES : HEADER_TAG_AT;
+  if (!isZero(bytes, reservedAt, 60)) throw corrupt(path, reservedAt, 'header: reserved bytes are not zero');
   return header;
+}
+
+/** Whether the image is encrypted. */
+export function isSealed(header: Pick<Header, 'incompatibleFeatures'>): boolean {
+  return (header.incompatibleFeatures & FEATURE_ENCRYPTION) !== 0n;
+}
+
+/** Puts the tag of an encrypted image into its encoded header, and the checksum right again. */
+export function setHeaderTag(headerBytes: Buffer, tag: Uint8Array): void {
+  headerBytes.set(tag, HEADER_TAG_AT);
+  headerBytes.writeUInt32LE(native.crc32c(headerBytes, 0, 60, 0), 60);
 }
 
 function requireMagic(bytes: Buffer, path: string): void {

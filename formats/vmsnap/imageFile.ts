@@ -12,7 +12,7 @@ import { corrupt, unsupported } from './corrupt.js';
 import { decodeCountedRecord } from './countedRecord.js';
 import { decodeFooter, type Footer, imageBinding, imageIdentity } from './footer.js';
 import type { Geometry } from './geometry.js';
-import { decodeHeader, type Header, isZero } from './header.js';
+import { decodeHeader, type Header, isSealed, isZero } from './header.js';
 import { decodeIndexList, type IndexListEntry } from './imageIndex.js';
 import {
   alignmentOf,
@@ -21,6 +21,8 @@ import {
   FEATURE_REFERENCES,
   FOOTER_BYTES,
   HEADER_BYTES,
+  HEADER_TAG_AT,
+  HEADER_TAG_BYTES,
   INDEX_BLOCK_ENTRIES,
   INDEX_ENTRY_BYTES,
   KIND_END,
@@ -39,7 +41,17 @@ import {
   type StartManifest,
 } from './manifest.js';
 import { memoryDigest } from './memoryDigest.js';
-import { decodePrefix, kindName, type RecordPrefix, recordBytes } from './record.js';
+import {
+  checkPayload,
+  checkTables,
+  decodePrefix,
+  headBytes,
+  kindName,
+  type RecordPlace,
+  type RecordPrefix,
+  recordBytes,
+} from './record.js';
+import { headerTag, type Seal, type SealKeys, sameTag } from './seal.js';
 
 export interface ImageFd {
   readonly fd: number;
@@ -54,6 +66,8 @@ export interface ImageHead {
   readonly binding: bigint;
   /** Header and start manifest with its padding, as they stand in the file. */
   readonly bytes: Buffer;
+  /** Of an encrypted image. */
+  readonly seal: Seal | undefined;
 }
 
 /** What a reader knows after the end of an image. */
@@ -121,8 +135,28 @@ export function decodeHead(header: Header, headerBytes: Buffer, manifestBytes: B
   }
   if (mayOverride(header)) requireOverridable(start, path);
   if (mayRefer(header)) requireReferable(header, start, path);
+  if (start.encryption !== undefined && !isSealed(header)) {
+    throw unsupported(path, HEADER_BYTES, 'start manifest: it has a key, but the header has no feature "encryption"');
+  }
+  if (start.encryption === undefined && isSealed(header)) {
+    throw corrupt(path, HEADER_BYTES, 'start manifest: the header has the feature "encryption", but there is no key');
+  }
   const bytes = Buffer.concat([headerBytes, manifestBytes]);
-  return { header, headerCrc: headerBytes.readUInt32LE(60), start, binding: imageBinding(bytes), bytes };
+  const seal = isSealed(header) ? { keys: undefined } : undefined;
+  return { header, headerCrc: headerBytes.readUInt32LE(60), start, binding: imageBinding(bytes), bytes, seal };
+}
+
+/** The head of an encrypted image that is opened by these keys. @throws CORRUPT if it is not what was sealed. */
+export function openHead(head: ImageHead, keys: SealKeys, path: string): ImageHead {
+  const tag = head.bytes.subarray(HEADER_TAG_AT, HEADER_TAG_AT + HEADER_TAG_BYTES);
+  if (!sameTag(tag, headerTag(keys, head.bytes)))
+    throw corrupt(path, HEADER_TAG_AT, 'header or start manifest are not what was sealed');
+  return { ...head, seal: { keys } };
+}
+
+/** Where a record of this image is looked for. */
+export function placeIn({ binding, header, seal }: ImageHead, path: string, offset: number): RecordPlace {
+  return { path, offset, binding, alignmentBytes: header.alignmentBytes, isSealed: seal !== undefined };
 }
 
 /** Whether segments may have several records. */
@@ -152,15 +186,38 @@ function requireOverridable(start: StartManifest, path: string): void {
   throw corrupt(path, HEADER_BYTES, `start manifest: ${what}`);
 }
 
+/** @throws CORRUPT, and KEY if the image is encrypted and not opened. */
 export function readTail(file: ImageFd, head: ImageHead): ImageTail {
+  const { footer, footerOffset, endRecord, listRecord } = readTailRecords(file, head);
+  return decodeTail(head, footer, footerOffset, endRecord, listRecord, file.path);
+}
+
+/** The footer of an encrypted image that is not opened; what it points to has been checked as far as that goes without a key. */
+export function readSealedFooter(file: ImageFd, head: ImageHead): Footer {
+  const { footer, footerOffset, endRecord, listRecord } = readTailRecords(file, head);
+  for (const { prefix, bytes } of [endRecord, listRecord]) checkSealed(bytes, prefix, file.path);
+  requireTail(head, footer, footerOffset, endRecord, listRecord, file.path);
+  return footer;
+}
+
+/** What can be told of a whole record without a key. @throws CORRUPT. */
+export function checkSealed(record: Buffer, prefix: RecordPrefix, path: string): void {
+  checkTables(record, prefix, path);
+  checkPayload(record, prefix, path);
+  const end = headBytes(prefix) + prefix.payloadBytes;
+  if (!isZero(record, end, record.length))
+    throw corrupt(path, prefix.offset + end, `padding after the ${kindName(prefix.kind)} is not zero`);
+}
+
+function readTailRecords(file: ImageFd, head: ImageHead) {
   const fileBytes = withSystemErrors('look at', file.path, () => fstatSync(file.fd).size);
-  const offset = fileBytes - FOOTER_BYTES;
-  if (offset < startManifestEnd(head.header)) throw corrupt(file.path, fileBytes, 'truncated: no footer');
-  const footerBytes = readExactly(file, offset, FOOTER_BYTES, 'the footer');
-  const footer = decodeFooter(footerBytes, offset, head.binding, file.path);
-  const endRecord = readCountedRecord(file, head, footer.endOffset, KIND_END, offset);
-  const listRecord = readCountedRecord(file, head, footer.indexListOffset, KIND_INDEX_LIST, offset);
-  return decodeTail(head, footer, offset, endRecord, listRecord, file.path);
+  const footerOffset = fileBytes - FOOTER_BYTES;
+  if (footerOffset < startManifestEnd(head.header)) throw corrupt(file.path, fileBytes, 'truncated: no footer');
+  const footerBytes = readExactly(file, footerOffset, FOOTER_BYTES, 'the footer');
+  const footer = decodeFooter(footerBytes, footerOffset, head, file.path);
+  const endRecord = readCountedRecord(file, head, footer.endOffset, KIND_END, footerOffset);
+  const listRecord = readCountedRecord(file, head, footer.indexListOffset, KIND_INDEX_LIST, footerOffset);
+  return { footer, footerOffset, endRecord, listRecord };
 }
 
 export interface WholeRecord {
@@ -177,17 +234,32 @@ export function decodeTail(
   listRecord: WholeRecord,
   path: string,
 ): ImageTail {
-  const counted = decodeCountedRecord(endRecord.bytes, endRecord.prefix, path);
+  const counted = decodeCountedRecord(endRecord.bytes, endRecord.prefix, head.seal, path);
   if (counted.entryCount !== 1) throw corrupt(path, endRecord.prefix.offset, 'end manifest: wrong number of entries');
   const end = decodeEndManifest(counted.payload, head.start, path, endRecord.prefix.offset);
   const geometry = imageGeometry(head.start, end);
   if (end.digest !== memoryDigest(end.regions)) {
     throw corrupt(path, endRecord.prefix.offset, 'end manifest: the memory digest does not follow from the regions');
   }
-  const list = decodeCountedRecord(listRecord.bytes, listRecord.prefix, path);
+  const list = decodeCountedRecord(listRecord.bytes, listRecord.prefix, head.seal, path);
   const indexList = decodeIndexList(list.payload, geometry.indexBlockCount, path, listRecord.prefix.offset);
   if (list.entryCount !== indexList.length)
     throw corrupt(path, listRecord.prefix.offset, 'index list: wrong number of entries');
+  requireTail(head, footer, footerOffset, endRecord, listRecord, path);
+  if (footer.segmentCount !== geometry.segmentCount)
+    throw corrupt(path, footerOffset, 'footer: wrong number of segments');
+  return { footer, end, geometry, indexList };
+}
+
+/** The end of the image holds together: its structures adjoin, and the identity is theirs. */
+export function requireTail(
+  head: ImageHead,
+  footer: Footer,
+  footerOffset: number,
+  endRecord: WholeRecord,
+  listRecord: WholeRecord,
+  path: string,
+): void {
   const { alignmentBytes } = head.header;
   const adjacent =
     endRecord.prefix.offset + recordBytes(endRecord.prefix, alignmentBytes) === listRecord.prefix.offset &&
@@ -197,12 +269,8 @@ export function decodeTail(
     footer.chain === listRecord.prefix.crc &&
     listRecord.prefix.chain === endRecord.prefix.crc;
   if (!adjacent) throw corrupt(path, footerOffset, 'end manifest, index list and footer do not follow one another');
-  if (footer.segmentCount !== geometry.segmentCount)
-    throw corrupt(path, footerOffset, 'footer: wrong number of segments');
-  if (footer.identity !== imageIdentity(head.bytes, endRecord.bytes, listRecord.bytes)) {
-    throw corrupt(path, footerOffset, 'footer: the identity does not match the image');
-  }
-  return { footer, end, geometry, indexList };
+  if (footer.identity === imageIdentity(head.bytes, endRecord.bytes, listRecord.bytes, head.seal !== undefined)) return;
+  throw corrupt(path, footerOffset, 'footer: the identity does not match the image');
 }
 
 /** Reads a whole record of one of the kinds that have one checked payload. It must end at or before `limit`. */
@@ -218,7 +286,7 @@ export function readCountedRecord(
     throw corrupt(file.path, offset, `no place for the ${kindName(kind)}`);
   }
   const prefixBytes = readExactly(file, offset, PREFIX_BYTES, `the ${kindName(kind)}`);
-  const prefix = decodePrefix(prefixBytes, 0, { path: file.path, offset, binding: head.binding, alignmentBytes });
+  const prefix = decodePrefix(prefixBytes, 0, placeIn(head, file.path, offset));
   if (prefix.kind !== kind)
     throw corrupt(file.path, offset, `${kindName(prefix.kind)} record where the ${kindName(kind)} should be`);
   requireCountedSize(prefix, file.path);
@@ -247,7 +315,7 @@ export function readIndexBlock(
   if (record.prefix.crc !== place.prefixCrc || record.prefix.subject !== block) {
     throw corrupt(file.path, place.offset, `index block ${block} is not the one that the index list names`);
   }
-  const { payload, entryCount } = decodeCountedRecord(record.bytes, record.prefix, file.path);
+  const { payload, entryCount } = decodeCountedRecord(record.bytes, record.prefix, head.seal, file.path);
   requireEntryCount(block, entryCount, payload.length, segmentCount, file.path, place.offset);
   return { entries: payload, entriesAt: place.offset + PREFIX_BYTES + record.prefix.tablesBytes };
 }

@@ -9,6 +9,9 @@ export const MIB = 1024 * KIB;
 export const HEADER_BYTES = 64;
 export const HEADER_MAGIC = Buffer.from('89564d530d0a1a0a', 'hex');
 export const FORMAT_VERSION = 0;
+/** Of an encrypted image: the tag of header and start manifest. */
+export const HEADER_TAG_AT = 40;
+export const HEADER_TAG_BYTES = 16;
 
 /** Header: incompatible feature bits. This reader can name them all; it reads FEATURES_READ. */
 export const FEATURE_NAMES: readonly string[] = [
@@ -21,8 +24,10 @@ export const FEATURE_NAMES: readonly string[] = [
 export const FEATURE_REFERENCES = 1n << 0n;
 export const FEATURE_BASE = 1n << 1n;
 export const FEATURE_OVERRIDING = 1n << 2n;
+export const FEATURE_ENCRYPTION = 1n << 3n;
 export const FEATURE_ABSENT = 1n << 4n;
-export const FEATURES_READ = FEATURE_REFERENCES | FEATURE_BASE | FEATURE_OVERRIDING | FEATURE_ABSENT;
+export const FEATURES_READ =
+  FEATURE_REFERENCES | FEATURE_BASE | FEATURE_OVERRIDING | FEATURE_ENCRYPTION | FEATURE_ABSENT;
 
 /** Records */
 export const PREFIX_BYTES = 64;
@@ -35,8 +40,17 @@ export const NO_SEGMENT = 0xffff_ffff_ffff_ffffn;
 export const TABLES_MAX_BYTES = 16 * MIB;
 export const PAYLOAD_MAX_BYTES = 128 * MIB;
 
+/** Encryption */
+export const TAG_BYTES = 16;
+export const SEAL_NUMBER_BYTES = 8;
+/** Of a prefix: all but the two checksums at its end. */
+export const PREFIX_SEALED_BYTES = 56;
+export const WRAPPED_KEY_MAX_BYTES = 1 * MIB;
+
 /** Segment record */
 export const SEGMENT_TABLES_FIXED_BYTES = 24;
+/** In the tables. */
+export const SEGMENT_CHUNK_COUNT_AT = 16;
 export const LEAF_BYTES = MIB;
 export const DIGEST_BYTES = 16;
 export const WORD_BYTES = 8;
@@ -47,6 +61,7 @@ export const CHUNK_ENTRY_BYTES = 8;
 export const ATTACHMENT_PART_BYTES = 4 * MIB;
 export const ATTACHMENT_CHUNK_BYTES = 256 * KIB;
 export const ATTACHMENT_TABLES_FIXED_BYTES = 16;
+export const ATTACHMENT_CHUNK_COUNT_AT = 8;
 
 /** Index block, index list */
 export const INDEX_BLOCK_ENTRIES = 4096;
@@ -57,6 +72,9 @@ export const COUNTED_TABLES_BYTES = 8;
 /** Footer */
 export const FOOTER_BYTES = 96;
 export const FOOTER_MAGIC = Buffer.from('89564d53454e440a', 'hex');
+/** Of an encrypted image. */
+export const FOOTER_TAG_AT = 80;
+export const FOOTER_TAG_BYTES = 12;
 
 /** Limits */
 export const PAGE_MIN_BYTES = 4 * KIB;

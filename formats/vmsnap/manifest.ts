@@ -21,6 +21,7 @@ import {
   REGIONS_MAX,
   SEGMENT_MAX_BYTES,
   SEGMENT_MIN_BYTES,
+  WRAPPED_KEY_MAX_BYTES,
 } from './layout.js';
 
 export interface RegionManifest {
@@ -39,6 +40,11 @@ export interface BaseManifest {
   readonly fileName: string;
 }
 
+export interface EncryptionManifest {
+  /** The file key as a file of age, in binary form. */
+  readonly wrappedKey: Buffer;
+}
+
 export interface StartManifest {
   readonly tool: string;
   readonly createdAt: string;
@@ -51,6 +57,8 @@ export interface StartManifest {
   readonly source: { readonly kind: string; readonly name: string | undefined };
   /** Undefined in an image that is whole by itself. */
   readonly base: BaseManifest | undefined;
+  /** Undefined in an image that is not encrypted. */
+  readonly encryption: EncryptionManifest | undefined;
   readonly regions: readonly RegionManifest[];
 }
 
@@ -79,7 +87,7 @@ export interface EndManifest {
 }
 
 export function encodeStartManifest(manifest: StartManifest): Buffer {
-  const { tool, createdAt, pageSize, segmentSize, chunkSize, codec, machine, source, base } = manifest;
+  const { tool, createdAt, pageSize, segmentSize, chunkSize, codec, machine, source, base, encryption } = manifest;
   const labels = [...manifest.labels].sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
   return encodeJson({
     tool,
@@ -92,6 +100,7 @@ export function encodeStartManifest(manifest: StartManifest): Buffer {
     labels: Object.fromEntries(labels),
     source: { kind: source.kind, name: source.name },
     base: base === undefined ? undefined : { identity: base.identity, fileName: base.fileName },
+    encryption: encryption && { wrappedKey: encryption.wrappedKey.toString('base64') },
     regions: manifest.regions.map(({ name, gpa, sizeBytes }) => ({ name, gpa, sizeBytes })),
   });
 }
@@ -140,6 +149,7 @@ export function decodeStartManifest(json: Buffer, path: string, offset: number):
     labels: check.stringMap(root, 'labels'),
     source: { kind: check.string(source, 'kind'), name: check.optionalString(source, 'name') },
     base: decodeBase(check, root),
+    encryption: decodeEncryption(check, root),
     regions: check.array(root, 'regions', 1, REGIONS_MAX).map((region) => ({
       name: check.string(region, 'name'),
       gpa: check.optionalInteger(region, 'gpa'),
@@ -164,6 +174,17 @@ function decodeBase(check: Checker, root: JsonObject): BaseManifest | undefined 
   const fault = fileNameFault(fileName);
   if (fault !== undefined) throw check.fail(`the base's name ${JSON.stringify(fileName)} ${fault}`);
   return { identity: check.hex128(base, 'identity'), fileName };
+}
+
+function decodeEncryption(check: Checker, root: JsonObject): EncryptionManifest | undefined {
+  if (root.encryption === undefined) return undefined;
+  const text = check.string(check.object(root, 'encryption'), 'wrappedKey');
+  const wrappedKey = Buffer.from(text, 'base64');
+  // Buffer.from takes anything.
+  if (wrappedKey.toString('base64') !== text) throw check.fail('"wrappedKey" is no base64');
+  if (wrappedKey.length > WRAPPED_KEY_MAX_BYTES)
+    throw check.fail(`"wrappedKey" has ${wrappedKey.length} bytes (allowed: ${WRAPPED_KEY_MAX_BYTES})`);
+  return { wrappedKey };
 }
 
 function decodeCodecName(check: Checker, codec: JsonObject): CodecName {

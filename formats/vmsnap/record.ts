@@ -1,8 +1,8 @@
 /** The 64-byte prefix that every record begins with (SPEC.md, "Records"). */
 import { native } from '../../native/binding.js';
 import { corrupt } from './corrupt.js';
-import { isZero } from './header.js';
 import {
+  ATTACHMENT_CHUNK_COUNT_AT,
   KIND_ATTACHMENT,
   KIND_END,
   KIND_INDEX_BLOCK,
@@ -12,8 +12,12 @@ import {
   PAYLOAD_MAX_BYTES,
   PREFIX_BYTES,
   roundUp,
+  SEAL_NUMBER_BYTES,
+  SEGMENT_CHUNK_COUNT_AT,
   TABLES_MAX_BYTES,
+  TAG_BYTES,
 } from './layout.js';
+import { type ChunkSeal, openTables, requireKeys, type Seal, type SealKeys, sealTables } from './seal.js';
 
 export interface RecordPrefix {
   readonly kind: number;
@@ -25,6 +29,8 @@ export interface RecordPrefix {
   readonly previousSegment: number;
   /** Prefix CRC of the record before, or the header's CRC. */
   readonly chain: number;
+  /** Of the payload as it is stored, in an encrypted image; else 0. */
+  readonly payloadCrc: number;
   readonly tablesCrc: number;
   /** This prefix's own CRC. */
   readonly crc: number;
@@ -42,21 +48,30 @@ export function kindName(kind: number): string {
   return KIND_NAMES.get(kind) ?? `kind 0x${kind.toString(16)}`;
 }
 
-/** Encodes into `bytes[at..at+64)`. @returns the prefix's CRC. */
-export function encodePrefix(prefix: Omit<RecordPrefix, 'crc'>, binding: bigint, bytes: Buffer, at: number): number {
-  bytes.writeUInt32LE(prefix.kind, at);
-  bytes.writeUInt32LE(prefix.tablesBytes, at + 4);
-  writeU64(bytes, prefix.payloadBytes, at + 8);
-  writeU64(bytes, prefix.offset, at + 16);
-  bytes.writeBigUInt64LE(binding, at + 24);
-  writeU64(bytes, prefix.subject, at + 32);
-  if (prefix.previousSegment < 0) bytes.writeBigUInt64LE(NO_SEGMENT, at + 40);
-  else writeU64(bytes, prefix.previousSegment, at + 40);
-  bytes.writeUInt32LE(prefix.chain, at + 48);
-  bytes.writeUInt32LE(0, at + 52);
-  bytes.writeUInt32LE(prefix.tablesCrc, at + 56);
-  const crc = native.crc32c(bytes, at, 60, 0);
-  bytes.writeUInt32LE(crc, at + 60);
+/**
+ * Writes the prefix of the record that stands in `record`, tables and payload finished. Of an encrypted image, the tables are
+ * sealed on the way: they belong to this prefix then. @returns the prefix's CRC.
+ */
+export function finishRecord(
+  prefix: Omit<RecordPrefix, 'tablesCrc' | 'crc'>,
+  binding: bigint,
+  keys: SealKeys | undefined,
+  record: Buffer,
+): number {
+  record.writeUInt32LE(prefix.kind, 0);
+  record.writeUInt32LE(prefix.tablesBytes, 4);
+  writeU64(record, prefix.payloadBytes, 8);
+  writeU64(record, prefix.offset, 16);
+  record.writeBigUInt64LE(binding, 24);
+  writeU64(record, prefix.subject, 32);
+  if (prefix.previousSegment < 0) record.writeBigUInt64LE(NO_SEGMENT, 40);
+  else writeU64(record, prefix.previousSegment, 40);
+  record.writeUInt32LE(prefix.chain, 48);
+  record.writeUInt32LE(prefix.payloadCrc, 52);
+  if (keys !== undefined) sealTables(keys, record, prefix.tablesBytes);
+  record.writeUInt32LE(native.crc32c(record, PREFIX_BYTES, prefix.tablesBytes, 0), 56);
+  const crc = native.crc32c(record, 0, 60, 0);
+  record.writeUInt32LE(crc, 60);
   return crc;
 }
 
@@ -66,6 +81,8 @@ export interface RecordPlace {
   readonly offset: number;
   readonly binding: bigint;
   readonly alignmentBytes: number;
+  /** The image is encrypted. */
+  readonly isSealed: boolean;
 }
 
 /** @throws CORRUPT if the bytes are no sound prefix of this image at this offset. */
@@ -90,10 +107,12 @@ export function decodePrefix(bytes: Buffer, at: number, place: RecordPlace): Rec
     subject: readU64(bytes, at + 32),
     previousSegment: previous === NO_SEGMENT ? -1 : Number(previous),
     chain: bytes.readUInt32LE(at + 48),
+    payloadCrc: bytes.readUInt32LE(at + 52),
     tablesCrc: bytes.readUInt32LE(at + 56),
     crc,
   };
-  if (!isZero(bytes, at + 52, at + 56)) throw corrupt(path, offset, 'record prefix: reserved bytes are not zero');
+  if (!place.isSealed && prefix.payloadCrc !== 0)
+    throw corrupt(path, offset, 'record prefix: reserved bytes are not zero');
   const sound =
     prefix.tablesBytes <= TABLES_MAX_BYTES &&
     prefix.payloadBytes <= PAYLOAD_MAX_BYTES &&
@@ -123,6 +142,47 @@ export function checkTables(head: Buffer, prefix: RecordPrefix, path: string): v
       `tables of a ${kindName(prefix.kind)} record: checksum does not match`,
     );
   }
+}
+
+/**
+ * Makes the tables in `head` those of a record that is not sealed, once: checks their CRC and, in an encrypted image, opens them
+ * where they lie. @returns how the chunks are sealed, undefined if they are not.
+ * @throws CORRUPT, and KEY if the image is encrypted and not opened.
+ */
+export function takeTables(
+  head: Buffer,
+  prefix: RecordPrefix,
+  seal: Seal | undefined,
+  path: string,
+): ChunkSeal | undefined {
+  checkTables(head, prefix, path);
+  if (seal === undefined) return undefined;
+  const keys = requireKeys(seal, path);
+  const bad = (what: string) =>
+    corrupt(path, prefix.offset + PREFIX_BYTES, `tables of a ${kindName(prefix.kind)} record: ${what}`);
+  if (!openTables(keys, head, prefix.tablesBytes)) throw bad('they are not what was sealed here');
+  const chunkCount = chunkCountOf(head, prefix);
+  const end = headBytes(prefix) - TAG_BYTES;
+  const at = end - TAG_BYTES * chunkCount - SEAL_NUMBER_BYTES;
+  if (at < PREFIX_BYTES) throw bad(`no room for the tags of ${chunkCount} chunks`);
+  const number = readU64(head, at);
+  const tags = Buffer.from(head.subarray(at + SEAL_NUMBER_BYTES, end));
+  head.fill(0, at, end);
+  return { key: keys.chunks, number, tags };
+}
+
+/** The payload of what is no segment and no attachment is one chunk. */
+function chunkCountOf(head: Buffer, { kind, tablesBytes }: RecordPrefix): number {
+  if (kind !== KIND_SEGMENT && kind !== KIND_ATTACHMENT) return 1;
+  const at = PREFIX_BYTES + (kind === KIND_SEGMENT ? SEGMENT_CHUNK_COUNT_AT : ATTACHMENT_CHUNK_COUNT_AT);
+  return at + 4 <= PREFIX_BYTES + tablesBytes ? head.readUInt32LE(at) : 0;
+}
+
+/** Of a whole record of an encrypted image. @throws CORRUPT if its payload does not match its CRC. */
+export function checkPayload(record: Buffer, prefix: RecordPrefix, path: string): void {
+  const at = headBytes(prefix);
+  if (native.crc32c(record, at, prefix.payloadBytes, 0) === prefix.payloadCrc) return;
+  throw corrupt(path, prefix.offset + at, `payload of a ${kindName(prefix.kind)} record: checksum does not match`);
 }
 
 /** A u64 that a double holds exactly; larger ones become a value that no check accepts. */

@@ -4,7 +4,6 @@
  * Encoding goes straight into the worker's output buffer, behind room for the prefix; decoding gives views into the
  * bytes that were read, without copies.
  */
-import { native } from '../../native/binding.js';
 import { corrupt, unsupported } from './corrupt.js';
 import { type Geometry, leavesIn } from './geometry.js';
 import { isZero } from './header.js';
@@ -17,7 +16,8 @@ import {
   SEGMENT_TABLES_FIXED_BYTES,
   WORD_BYTES,
 } from './layout.js';
-import { headBytes, type RecordPrefix } from './record.js';
+import { headBytes, type RecordPrefix, takeTables } from './record.js';
+import { type ChunkSeal, type Seal, sealBytes } from './seal.js';
 import {
   decodeStateMap,
   encodeStateMap,
@@ -36,7 +36,8 @@ export function segmentTablesMaxBytes(geometry: Geometry, alignmentBytes: number
     DIGEST_BYTES * geometry.leavesPerSegment +
     WORD_BYTES * geometry.pagesPerSegment +
     CHUNK_ENTRY_BYTES * geometry.chunksFor(geometry.pagesPerSegment) +
-    stateMapMaxBytes(geometry.pagesPerSegment);
+    stateMapMaxBytes(geometry.pagesPerSegment) +
+    sealBytes(geometry.chunksFor(geometry.pagesPerSegment));
   return roundUp(PREFIX_BYTES + bytes, alignmentBytes) - PREFIX_BYTES;
 }
 
@@ -54,17 +55,22 @@ export interface SegmentTablesInput {
 }
 
 export interface SegmentTablesPlan {
-  /** Where the chunk entries stand in `out`: the caller fills them in, then calls {@link finishSegmentTables}. */
+  /** Where the chunk entries stand in `out`: the caller fills them in, before the record is finished (record.ts). */
   readonly chunkEntriesAt: number;
   readonly chunkCount: number;
   readonly tablesBytes: number;
+  /** Where the seal of an encrypted image stands: its number, then a tag for each chunk, which the caller fills in as well. */
+  readonly sealAt: number;
 }
 
-/** Writes all but the chunk entries at `out[PREFIX_BYTES..]`. The tables' length is final, so the payload may follow. */
+/**
+ * Writes all but the chunk entries and the seal at `out[PREFIX_BYTES..]`. The tables' length is final, so the payload may follow.
+ */
 export function encodeSegmentTables(
   input: SegmentTablesInput,
   geometry: Geometry,
   alignmentBytes: number,
+  isSealed: boolean,
   out: Buffer,
 ): SegmentTablesPlan {
   const chunkCount = geometry.chunksFor(input.dataPages);
@@ -74,7 +80,8 @@ export function encodeSegmentTables(
   const chunkEntriesAt = referencesAt + REFERENCE_BYTES * input.referencePages;
   const mapAt = chunkEntriesAt + CHUNK_ENTRY_BYTES * chunkCount;
   const mapBytes = encodeStateMap(input.states, input.pageCount, out, mapAt);
-  const end = roundUp(mapAt + mapBytes, alignmentBytes);
+  const seal = isSealed ? sealBytes(chunkCount) : 0;
+  const end = roundUp(mapAt + mapBytes + seal, alignmentBytes);
   out.fill(0, mapAt + mapBytes, end);
   out.writeUInt32LE(mapBytes, PREFIX_BYTES);
   out.writeUInt32LE(input.uniformPages, PREFIX_BYTES + 4);
@@ -86,12 +93,7 @@ export function encodeSegmentTables(
   for (let i = 0; i < input.uniformPages; i++) out.writeBigUInt64LE(input.words[i]!, wordsAt + WORD_BYTES * i);
   for (let i = 0; i < input.referencePages; i++)
     out.writeBigUInt64LE(input.references[i]!, referencesAt + REFERENCE_BYTES * i);
-  return { chunkEntriesAt, chunkCount, tablesBytes: end - PREFIX_BYTES };
-}
-
-/** The CRC of finished tables. */
-export function finishSegmentTables(plan: SegmentTablesPlan, out: Buffer): number {
-  return native.crc32c(out, PREFIX_BYTES, plan.tablesBytes, 0);
+  return { chunkEntriesAt, chunkCount, tablesBytes: end - PREFIX_BYTES, sealAt: end - seal };
 }
 
 /** A decoded segment record head. `states` and `words` are the caller's reused arrays. */
@@ -108,10 +110,12 @@ export interface SegmentTables {
   readonly leavesAt: number;
   readonly referencesAt: number;
   readonly chunkEntriesAt: number;
+  /** Of an encrypted image. */
+  readonly chunkSeal: ChunkSeal | undefined;
 }
 
 /**
- * Decodes and checks tables whose CRC has been checked (record.ts, checkTables). `segmentPages` is the number of pages the
+ * Decodes and checks the tables in `head`, which are opened there if the image is encrypted: once. `segmentPages` is the number of pages the
  * segment has, or undefined in the open-ended last region of a stream, where the map says it. `allowed`: the states that
  * the image may have (stateMap.ts, allowedStates).
  */
@@ -123,8 +127,10 @@ export function decodeSegmentTables(
   states: Uint8Array,
   words: BigUint64Array,
   allowed: number,
+  seal: Seal | undefined,
   path: string,
 ): SegmentTables {
+  const chunkSeal = takeTables(head, prefix, seal, path);
   const bad = (what: string) => corrupt(path, prefix.offset + PREFIX_BYTES, `segment ${prefix.subject}: ${what}`);
   if (prefix.tablesBytes < SEGMENT_TABLES_FIXED_BYTES) throw bad('tables are too short');
   const mapBytes = head.readUInt32LE(PREFIX_BYTES);
@@ -161,7 +167,7 @@ export function decodeSegmentTables(
     throw bad('chunks do not add up to the payload');
   const { sameAsBase: sameAsBasePages, absent: absentPages } = counts;
   const pages = { pageCount, dataPages, uniformPages, referencePages, sameAsBasePages, absentPages };
-  return { ...pages, chunkCount, leafCount, leavesAt, referencesAt, chunkEntriesAt };
+  return { ...pages, chunkCount, leafCount, leavesAt, referencesAt, chunkEntriesAt, chunkSeal };
 }
 
 /** Pages that the record says are zero. */

@@ -243,11 +243,14 @@ class JobRun {
     this.#released = this.#job.hooks['after-save'] !== undefined;
     if (!this.#job.verify) return undefined;
     const { signal } = this.#context;
-    const { threads } = this.#job.save;
+    const { threads, memoryLimitBytes } = this.#job.save;
+    const keys = this.#keys;
     const onProgress = this.#onProgress;
     let result: VerifyResult;
     try {
-      result = await this.#phase('verify', () => verify(image, { signal, threads, onProgress }));
+      result = await this.#phase('verify', () =>
+        verify(image, { signal, threads, memoryLimitBytes, onProgress, keys }),
+      );
     } catch (error) {
       // Its base is gone since: without it the image is worth nothing.
       if (base === undefined || !this.#isBaseFault(error, base)) throw error;
@@ -262,6 +265,15 @@ class JobRun {
     return this.#refuse(result, image);
   }
 
+  get #encryption(): SaveOptions['encryption'] {
+    const { encryption } = this.#job;
+    return encryption && { ...encryption.encryption, onWarning: (warning) => this.#warn(warning) };
+  }
+
+  get #keys(): SaveOptions['keys'] {
+    return this.#job.encryption?.keys;
+  }
+
   #save(image: string, base: StoreEntry | undefined): Promise<SaveResult> {
     const { source, machine, save: settings } = this.#job;
     const options: SaveOptions = {
@@ -269,6 +281,8 @@ class JobRun {
       name: machine.name,
       uuid: machine.uuid,
       base: base?.path,
+      encryption: this.#encryption,
+      keys: this.#keys,
       createdAt: new Date(this.#madeAt),
       signal: this.#context.signal,
       onProgress: this.#onProgress,

@@ -203,7 +203,7 @@ class Bench {
     const { memoryBytes, shareSizesBytes } = this.#plan;
     const best = scan.detectors[0]!;
     const cost: ScanCost = {
-      checkSecondsPerByte: 1 / best.memoryBytesPerSecond!,
+      checkSecondsPerByte: best.memoryCpuSecondsPerGigabyte! / 1e9,
       readAndCheckSecondsPerByte: best.fileCpuSecondsPerGigabyte / 1e9,
     };
     return benchShare(this.#memory(), memoryBytes, shareSizesBytes, cost, this.#settings('share'));

@@ -59,11 +59,13 @@ export async function benchScan(
   const bandwidth = AT_HAND_BYTES / medianSeconds(results[0]!);
   const fileBytes = sizeOf(path);
   const rows = files.map(({ detector, emulated }, i): ScanRow => {
-    const atHand = i < memory.length ? AT_HAND_BYTES / medianSeconds(results[1 + i]!) : undefined;
+    const ofMemory = i < memory.length ? results[1 + i]! : undefined;
+    const atHand = ofMemory && AT_HAND_BYTES / medianSeconds(ofMemory);
     const taken = results[1 + memory.length + i]!;
     return {
       detector,
       memoryBytesPerSecond: atHand,
+      memoryCpuSecondsPerGigabyte: ofMemory && (medianCpu(ofMemory) / AT_HAND_BYTES) * GIGABYTE,
       bandwidthShare: atHand && atHand / bandwidth,
       fileBytesPerSecond: fileBytes / medianSeconds(taken),
       fileCpuSecondsPerGigabyte: (medianCpu(taken) / fileBytes) * GIGABYTE,

@@ -63,6 +63,8 @@ export interface ScanRow {
   readonly detector: string;
   /** Bytes of memory at hand; undefined for a device, which looks at files. */
   readonly memoryBytesPerSecond: number | undefined;
+  /** CPU time for 10^9 bytes at hand; undefined for a device. */
+  readonly memoryCpuSecondsPerGigabyte: number | undefined;
   /** Of `memoryBytesPerSecond` in the bandwidth. */
   readonly bandwidthShare: number | undefined;
   /** Bytes of a file in the page cache or on tmpfs, read and checked. */
@@ -98,7 +100,7 @@ export interface ZerosRow {
   readonly emulated: boolean;
 }
 
-/** What of a whole save at level 1 goes into finding the zero pages. */
+/** What of a whole save at level 1 goes into finding the zero pages. Without references: what comes again would else be compressed once. */
 export interface ShareRow {
   readonly memoryBytes: number;
   readonly seconds: number;

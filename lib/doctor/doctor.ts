@@ -7,11 +7,11 @@
 import { getSystemErrorName } from 'node:util';
 import { type DsaDiscovery, type DsaProbe, type DsaProbeStep, type DsaQueue, native } from '../../native/binding.js';
 import { VmsnapError } from '../../native/errors.js';
-import { dsaDeviceRoot, dsaSysfsRoot } from '../dsaFolders.js';
+import { dsaDeviceRoot, dsaNode, dsaSysfsRoot } from '../dsaFolders.js';
 import { accelConfig, isSetUp } from './accelConfig.js';
 import { commandStatusMeaning } from './commandStatus.js';
 import { deviceDiagnoses } from './deviceDiagnoses.js';
-import { pciDiagnoses, sysfsDiagnoses, unknownNodeDiagnoses } from './hostDiagnoses.js';
+import { kernelDiagnoses, pciDiagnoses, sysfsDiagnoses, unknownNodeDiagnoses } from './hostDiagnoses.js';
 import { nodeFacts } from './nodeFacts.js';
 import { dsaPciDevices } from './pciDevices.js';
 import { queueDiagnoses } from './queueDiagnoses.js';
@@ -38,11 +38,12 @@ interface Examination {
 export function doctor(options: DoctorOptions = {}): DoctorReport {
   const systemRoot = options.systemRoot ?? '';
   const emulated = options.emulated === true;
-  const nodes = options.nodes ?? [];
+  const nodes = (options.nodes ?? []).map((node) => dsaNode(node, options.deviceRoot));
   const system = systemFacts(systemRoot);
   const examination = emulated ? examineEmulated() : examineMachine(options, nodes, systemRoot);
   const { discovery, pci, devices, sysfsRoot } = examination;
   const diagnoses = [
+    ...kernelDiagnoses(devices, system, emulated),
     ...sysfsDiagnoses(discovery.error, sysfsRoot),
     ...pciDiagnoses(pci, devices, system),
     ...unknownNodeDiagnoses(nodes, devices),

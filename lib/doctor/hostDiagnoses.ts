@@ -2,6 +2,22 @@
 import { getSystemErrorName } from 'node:util';
 import { driverCommands } from './mends.js';
 import type { Diagnosis, DoctorDevice, PciDevice, SystemFacts } from './report.js';
+import { kernelOlderThan } from './systemFacts.js';
+
+/** MADV_POPULATE_READ came with Linux 5.14. Without it no page can be made reachable for a device. */
+export function kernelDiagnoses(devices: readonly DoctorDevice[], system: SystemFacts, emulated: boolean): Diagnosis[] {
+  if (emulated || devices.length === 0 || !kernelOlderThan(system, 5, 14)) return [];
+  return [
+    {
+      severity: 'fault',
+      code: 'kernel-too-old',
+      subject: `Linux ${system.kernel}`,
+      message: 'this kernel cannot make the pages of a file reachable for a device (MADV_POPULATE_READ, Linux 5.14)',
+      advice: 'take Linux 5.18 or later, which shared queues want too',
+      commands: [],
+    },
+  ];
+}
 
 /** A device that is bound elsewhere is a fault only where there is no other: it may be meant for a guest. */
 export function pciDiagnoses(

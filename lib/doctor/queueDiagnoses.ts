@@ -48,11 +48,26 @@ function setUpCause(device: DoctorDevice, queue: DoctorQueue, system: SystemFact
     return {
       code: 'no-compare',
       message: 'the queue does not accept the operation that finds zero pages (compare pattern, 6)',
-      advice: 'add bit 6 to its op_config',
-      commands: [`accel-config disable-wq ${path}`, `accel-config config-wq ${path} --help`],
+      advice: 'these give it all operations that the device has',
+      commands: [
+        `accel-config disable-wq ${path}`,
+        `echo ${operationMask(device.operations)} > /sys/bus/dsa/devices/${path}/op_config`,
+        `accel-config enable-wq ${path}`,
+      ],
     };
   }
   return undefined;
+}
+
+/** As op_config takes it: hexadecimal, in words of 32 bits with commas, the highest first. */
+function operationMask(operations: readonly number[]): string {
+  const wanted = new Set([...operations, COMPARE_PATTERN]);
+  const words = new Array<number>(Math.floor(Math.max(...wanted) / 32) + 1).fill(0);
+  for (const operation of wanted) words[Math.floor(operation / 32)]! += 2 ** (operation % 32);
+  return words
+    .reverse()
+    .map((word) => word.toString(16).padStart(8, '0'))
+    .join(',');
 }
 
 function nodeCause({ node, nodeFacts }: DoctorQueue): Cause | undefined {

@@ -35,11 +35,22 @@ export function scalableModeAsked({ iommuWords }: SystemFacts): boolean {
 }
 
 /** Whether the kernel is at least this one; of an odd release name, no. */
-export function kernelAtLeast({ kernel }: SystemFacts, major: number, minor: number): boolean {
+export function kernelAtLeast(system: SystemFacts, major: number, minor: number): boolean {
+  const comparison = compareKernel(system, major, minor);
+  return comparison !== undefined && comparison >= 0;
+}
+
+/** Whether the kernel is known to be older than this one; of an odd release name, no. */
+export function kernelOlderThan(system: SystemFacts, major: number, minor: number): boolean {
+  const comparison = compareKernel(system, major, minor);
+  return comparison !== undefined && comparison < 0;
+}
+
+/** Negative: older. */
+function compareKernel({ kernel }: SystemFacts, major: number, minor: number): number | undefined {
   const match = /^(\d+)\.(\d+)/.exec(kernel);
-  if (match === null) return false;
-  const [ownMajor, ownMinor] = [Number(match[1]), Number(match[2])];
-  return ownMajor > major || (ownMajor === major && ownMinor >= minor);
+  if (match === null) return undefined;
+  return Number(match[1]) - major || Number(match[2]) - minor;
 }
 
 function iommuUnits(folder: string): IommuUnit[] {

@@ -14,6 +14,7 @@ import { isLime, LIME_MAGIC, openLime } from '../../formats/lime/lime.js';
 import type { MemoryFile, MemoryFormat } from '../../formats/memoryFile.js';
 import { isQemuStream, QEMU_MAGIC } from '../../formats/qemu/openStream.js';
 import type { SourceOptions } from '../types.js';
+import { WRAPPERS } from '../wrapped/wrappers.js';
 import type { PipeInput, PipeSource } from './pipeInput.js';
 import { openLibvirtFile, openQemuFile } from './qemuFile.js';
 import { openQemuPipe } from './qemuPipe.js';
@@ -73,11 +74,17 @@ export function recognise(start: Uint8Array, sizeBytes: number): ForeignFormat |
   return FOREIGN_FORMATS.find((format) => format.is(start, sizeBytes));
 }
 
+/** Magics that stand further behind are found in what there is of a pipe when one of these is. */
+const BEGINNINGS: readonly Uint8Array[] = [
+  ...FOREIGN_FORMATS.flatMap(({ magics }) => magics),
+  ...UNREAD_FORMATS.filter(({ at = 0 }) => at === 0).map(({ magic }) => magic),
+  ...WRAPPERS.map(({ magic }) => magic),
+];
+
 /** Whether more than these bytes are needed to tell what it is. */
 export function isUndecided(start: Uint8Array): boolean {
   if (start.length >= START_BYTES) return false;
-  const magics = [...FOREIGN_FORMATS.flatMap((format) => format.magics), ...UNREAD_FORMATS.map(({ magic }) => magic)];
-  return magics.some((magic) => begins(start, magic));
+  return BEGINNINGS.some((magic) => begins(start, magic));
 }
 
 /** Whether the bytes, as far as there are any, are the same. */

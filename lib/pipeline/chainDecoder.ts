@@ -13,6 +13,7 @@
  * file it is in.
  */
 import { corrupt } from '../../formats/vmsnap/corrupt.js';
+import { placeIn } from '../../formats/vmsnap/imageFile.js';
 import type { IndexEntry } from '../../formats/vmsnap/imageIndex.js';
 import {
   CHUNK_ENTRY_BYTES,
@@ -21,7 +22,7 @@ import {
   LEAF_BYTES,
   PREFIX_BYTES,
 } from '../../formats/vmsnap/layout.js';
-import { checkTables, decodePrefix, headBytes, type RecordPrefix } from '../../formats/vmsnap/record.js';
+import { decodePrefix, headBytes, type RecordPrefix } from '../../formats/vmsnap/record.js';
 import {
   decodeSegmentTables,
   type PageNumber,
@@ -264,7 +265,6 @@ export class ChainDecoder {
   #readLayer(i: number, segment: number, pageCount: number, entry: IndexEntry): Layer {
     const link = this.#links[i]!;
     const { path, geometry } = link;
-    const { alignmentBytes } = link.head.header;
     const buffers = this.#buffersFor(i);
     const end = entry.offset + entry.headBytes + entry.payloadBytes;
     if (entry.headBytes > buffers.head.length || entry.payloadBytes > geometry.segmentSize || end > link.recordsEnd) {
@@ -273,12 +273,12 @@ export class ChainDecoder {
     const what = `the record of segment ${segment}`;
     const head = readImageRange(link, entry.offset, entry.headBytes, what, buffers.head);
     this.bytesRead += head.length;
-    const place = { path, offset: entry.offset, binding: link.head.binding, alignmentBytes };
-    const prefix = decodePrefix(head, 0, place);
+    const prefix = decodePrefix(head, 0, placeIn(link.head, path, entry.offset));
     if (!matchesEntry(prefix, segment, entry)) throw entryMismatch(path, segment, entry.offset);
-    checkTables(head, prefix, path);
     const { states, words } = buffers;
-    const tables = decodeSegmentTables(head, prefix, geometry, pageCount, states, words, link.allowedStates, path);
+    const { seal } = link.head;
+    const allowed = link.allowedStates;
+    const tables = decodeSegmentTables(head, prefix, geometry, pageCount, states, words, allowed, seal, path);
     requireCounts(tables, entry, segment, prefix, path);
     return {
       path,
@@ -588,7 +588,7 @@ export class ChainDecoder {
   #decodeChunk(layer: Layer, chunk: number, stored: Buffer, out: Uint8Array): string | undefined {
     const crc = layer.head.readUInt32LE(layer.tables.chunkEntriesAt + CHUNK_ENTRY_BYTES * chunk + 4);
     this.chunksDecoded++;
-    return decodeChunk(layer.codec, stored, crc, out);
+    return decodeChunk(layer.codec, { bytes: stored, crc }, chunk, layer.tables.chunkSeal, out);
   }
 
   #staysTogether(first: number, pages: number): boolean {
@@ -603,7 +603,8 @@ export class ChainDecoder {
     const [layer, ...others] = this.#layers;
     if (layer?.link === undefined || others.length > 0) return undefined;
     const { link, prefix, head, tables, chunkSize, pageSize } = layer;
-    if (tables.sameAsBasePages + tables.referencePages > 0) return undefined;
+    // Sealed bytes tell nothing.
+    if (tables.sameAsBasePages + tables.referencePages > 0 || tables.chunkSeal !== undefined) return undefined;
     const entries = Array.from({ length: tables.chunkCount }, (_, i) => tables.chunkEntriesAt + CHUNK_ENTRY_BYTES * i);
     return {
       link,

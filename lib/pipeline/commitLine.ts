@@ -24,7 +24,8 @@ import {
   MIB,
   OVERRIDING_SEGMENTS_MAX,
 } from '../../formats/vmsnap/layout.js';
-import { encodePrefix, headBytes, recordBytes } from '../../formats/vmsnap/record.js';
+import { finishRecord, headBytes, recordBytes } from '../../formats/vmsnap/record.js';
+import type { SealKeys } from '../../formats/vmsnap/seal.js';
 import { native } from '../../native/binding.js';
 import { errnoError, VmsnapError } from '../../native/errors.js';
 import {
@@ -43,6 +44,7 @@ import {
   NUMBER_PAGES_UNIFORM,
   NUMBER_PAGES_ZERO,
   type SharedControl,
+  takeSealNumber,
   WORD_ABORT,
   WORD_COMMIT_LOCK,
   WORD_TURN,
@@ -55,6 +57,7 @@ import {
   type OverridingIndexShared,
   type RecordCounts,
 } from './overridingIndex.js';
+import { Pacer } from './pacer.js';
 
 /** Claims that may be under way at once; a worker that is further ahead waits. */
 const SLOT_COUNT = 4096;
@@ -66,7 +69,7 @@ const SLOT_PLACED = 2;
 const AT_SEGMENT = 0;
 const AT_TABLES_BYTES = 1;
 const AT_PAYLOAD_BYTES = 2;
-const AT_TABLES_CRC = 3;
+const AT_PAYLOAD_CRC = 3;
 const AT_DATA_PAGES = 4;
 const AT_UNIFORM_PAGES = 5;
 const AT_CHUNKS = 6;
@@ -92,6 +95,8 @@ export interface OutputDescription {
   readonly isStream: boolean;
   readonly binding: bigint;
   readonly alignmentBytes: number;
+  /** Of an encrypted image. */
+  readonly keys?: SealKeys | undefined;
 }
 
 /** Passed to every thread; all of it shared memory or plain data. */
@@ -141,7 +146,8 @@ export interface FinishedSegment {
   readonly segment: number;
   readonly tablesBytes: number;
   readonly payloadBytes: number;
-  readonly tablesCrc: number;
+  /** Of an encrypted image; else 0. */
+  readonly payloadCrc: number;
   readonly dataPages: number;
   readonly uniformPages: number;
   /** Pages of STATE_REFERENCE; only in an image whose header has the feature. */
@@ -163,9 +169,15 @@ export class CommitLine {
   readonly #indexBlock: Buffer;
   readonly #overriding: OverridingIndex | undefined;
   readonly #buffers: Buffer[];
+  readonly #pacer: Pacer | undefined;
+  /** Of the main thread under a ceiling on the write rate, which must not sleep: what it is to write at the next {@link flush}. */
+  readonly #deferred: { readonly bytes: Uint8Array; readonly offset: number }[] | undefined;
 
-  constructor(shared: CommitShared) {
+  /** `defers`: this thread must not be blocked by a ceiling on the write rate, and calls {@link flush} after what it writes. */
+  constructor(shared: CommitShared, defers = false) {
     this.#shared = shared;
+    this.#pacer = Pacer.of(shared.control);
+    this.#deferred = defers && this.#pacer !== undefined ? [] : undefined;
     this.#words = shared.control.words;
     this.#numbers = shared.control.numbers;
     this.#slotCount = shared.slotStates.length;
@@ -203,7 +215,7 @@ export class CommitLine {
     slots[at + AT_SEGMENT] = finished.segment;
     slots[at + AT_TABLES_BYTES] = finished.tablesBytes;
     slots[at + AT_PAYLOAD_BYTES] = finished.payloadBytes;
-    slots[at + AT_TABLES_CRC] = finished.tablesCrc;
+    slots[at + AT_PAYLOAD_CRC] = finished.payloadCrc;
     slots[at + AT_DATA_PAGES] = finished.dataPages;
     slots[at + AT_UNIFORM_PAGES] = finished.uniformPages;
     slots[at + AT_REFERENCE_PAGES] = finished.referencePages;
@@ -348,7 +360,7 @@ export class CommitLine {
     const lengths = { tablesBytes: slots[at + AT_TABLES_BYTES]!, payloadBytes: slots[at + AT_PAYLOAD_BYTES]! };
     const offset = numbers[NUMBER_OUTPUT_OFFSET]!;
     const buffer = this.#buffers[bufferNumber]!;
-    const crc = encodePrefix(
+    const crc = finishRecord(
       {
         kind: KIND_SEGMENT,
         ...lengths,
@@ -356,11 +368,11 @@ export class CommitLine {
         subject: segment,
         previousSegment: numbers[NUMBER_OUTPUT_PREVIOUS_SEGMENT]!,
         chain: numbers[NUMBER_OUTPUT_CHAIN]!,
-        tablesCrc: slots[at + AT_TABLES_CRC]!,
+        payloadCrc: slots[at + AT_PAYLOAD_CRC]!,
       },
       output.binding,
+      output.keys,
       buffer,
-      0,
     );
     const bytes = recordBytes(lengths, output.alignmentBytes);
     const entry: IndexEntry = {
@@ -451,6 +463,7 @@ export class CommitLine {
   ): { bytes: Buffer; crc: number; offset: number } {
     const { output } = this.#shared;
     const offset = this.#numbers[NUMBER_OUTPUT_OFFSET]!;
+    const { keys } = output;
     const record = encodeCountedRecord(
       {
         kind,
@@ -463,6 +476,7 @@ export class CommitLine {
       },
       output.binding,
       output.alignmentBytes,
+      keys && { keys, number: takeSealNumber(this.#shared.control) },
     );
     this.#advance(record.bytes.length, record.crc);
     this.write(record.bytes, offset);
@@ -473,12 +487,12 @@ export class CommitLine {
   appendPrefixed(
     kind: number,
     subject: number,
-    lengths: { tablesBytes: number; payloadBytes: number; tablesCrc: number },
+    lengths: { tablesBytes: number; payloadBytes: number; payloadCrc: number },
     bytes: Buffer,
   ): number {
     const { output } = this.#shared;
     const offset = this.#numbers[NUMBER_OUTPUT_OFFSET]!;
-    const crc = encodePrefix(
+    const crc = finishRecord(
       {
         kind,
         ...lengths,
@@ -488,8 +502,8 @@ export class CommitLine {
         chain: this.#numbers[NUMBER_OUTPUT_CHAIN]!,
       },
       output.binding,
+      output.keys,
       bytes,
-      0,
     );
     const length = recordBytes(lengths, output.alignmentBytes);
     this.#advance(length, crc);
@@ -497,14 +511,40 @@ export class CommitLine {
     return offset;
   }
 
+  /** `bytes` must stay as they are until the next {@link flush}. */
   write(bytes: Uint8Array, offset: number): void {
-    if (this.#shared.output.isStream) this.#writeStream(bytes, bytes.length);
-    else writeAt(this.#shared.output, bytes, bytes.length, offset);
+    if (this.#deferred !== undefined) this.#deferred.push({ bytes, offset });
+    else if (this.#shared.output.isStream) this.#writeStream(bytes, bytes.length);
+    else writeAt(this.#shared.output, bytes, bytes.length, offset, this.#pacer);
+  }
+
+  /** Writes what was deferred. */
+  async flush(): Promise<void> {
+    const { output } = this.#shared;
+    const pacer = this.#pacer;
+    if (this.#deferred === undefined || pacer === undefined) return;
+    for (const { bytes, offset } of this.#deferred.splice(0)) {
+      for (let at = 0; at < bytes.length; at += pacer.pieceBytes) {
+        const piece = bytes.subarray(at, at + pacer.pieceBytes);
+        await pacer.takeSoon(piece.length);
+        if (output.isStream) this.#writeStreamNow(piece, 0, piece.length);
+        else writeNow(output, piece, 0, piece.length, offset + at);
+      }
+    }
   }
 
   #writeStream(bytes: Uint8Array, length: number): void {
+    const pieceBytes = this.#pacer?.pieceBytes ?? length;
+    for (let at = 0; at < length; at += pieceBytes) {
+      const size = Math.min(pieceBytes, length - at);
+      this.#pacer?.take(size);
+      this.#writeStreamNow(bytes, at, size);
+    }
+  }
+
+  #writeStreamNow(bytes: Uint8Array, at: number, length: number): void {
     const { fd, path } = this.#shared.output;
-    const result = native.writeStream(fd, bytes, 0, length, this.#words, WORD_ABORT);
+    const result = native.writeStream(fd, bytes, at, length, this.#words, WORD_ABORT);
     if (result === 0) return;
     if (Atomics.load(this.#words, WORD_ABORT) !== 0) throw new Aborted();
     throw errnoError(result, 'write to', path);
@@ -537,10 +577,40 @@ export class CommitLine {
   }
 }
 
-/** Writes all of `bytes[0..length)` at `offset` of a file. */
-export function writeAt(output: { fd: number; path: string }, bytes: Uint8Array, length: number, offset: number): void {
-  const result = native.writeBytes(output.fd, offset, bytes, 0, length);
+/** Writes all of `bytes[0..length)` at `offset` of a file; with a pacer not before it may, and piece by piece. */
+export function writeAt(
+  output: { fd: number; path: string },
+  bytes: Uint8Array,
+  length: number,
+  offset: number,
+  pacer?: Pacer | undefined,
+): void {
+  if (pacer === undefined) {
+    writeNow(output, bytes, 0, length, offset);
+    return;
+  }
+  for (let at = 0; at < length; at += pacer.pieceBytes) {
+    const size = Math.min(pacer.pieceBytes, length - at);
+    pacer.take(size);
+    writeNow(output, bytes, at, size, offset + at);
+    startWriting(output.fd, offset + at, size);
+  }
+}
+
+function writeNow(
+  output: { fd: number; path: string },
+  bytes: Uint8Array,
+  at: number,
+  length: number,
+  offset: number,
+): void {
+  const result = native.writeBytes(output.fd, offset, bytes, at, length);
   if (result !== 0) throw errnoError(result, 'write to', output.path, offset);
+}
+
+/** Under a ceiling the disk is to see an even stream too, and not what the kernel has gathered for half a minute. */
+export function startWriting(fd: number, offset: number, length: number): void {
+  native.startWriteback(fd, offset, length);
 }
 
 export function asBuffer(bytes: Uint8Array): Buffer {

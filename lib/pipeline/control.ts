@@ -5,6 +5,8 @@
  * beside it; `stats` are doubles of which each worker writes its own row and the main thread reads all (for progress
  * only). Page data never passes through here.
  */
+import type { PacerShared } from './pacer.js';
+
 export const WORD_ABORT = 0;
 /** Guards the claiming of work, and the input where that is a stream. */
 export const WORD_CLAIM_LOCK = 1;
@@ -17,6 +19,8 @@ export const WORD_WRITTEN = 4;
 /** Of a save that looks for duplicates (duplicates.ts): whose turn it is to ask the table, and what guards that. */
 export const WORD_DUPLICATES_TURN = 5;
 export const WORD_DUPLICATES_LOCK = 6;
+/** Of a save of an encrypted image: seal numbers that are taken. */
+export const WORD_SEAL_NUMBERS = 7;
 /** Of a walk through an image with overriding records: each guards the segments whose number it is the remainder of. */
 export const WORD_SEGMENT_LOCKS = 16;
 export const WORD_SEGMENT_LOCKS_COUNT = 64;
@@ -77,10 +81,13 @@ export interface SharedControl {
   readonly words: Int32Array;
   readonly numbers: Float64Array;
   readonly stats: Float64Array;
+  /** The ceiling on what is written a second; undefined: there is none. */
+  readonly pacer?: PacerShared | undefined;
 }
 
-export function createControl(workers: number): SharedControl {
+export function createControl(workers: number, pacer?: PacerShared | undefined): SharedControl {
   return {
+    pacer,
     words: new Int32Array(new SharedArrayBuffer(WORD_COUNT * 4)),
     numbers: new Float64Array(new SharedArrayBuffer(NUMBER_COUNT * 8)),
     stats: new Float64Array(new SharedArrayBuffer(workers * STAT_COUNT * 8)),
@@ -101,6 +108,17 @@ export function sumStat(control: SharedControl, stat: number): number {
 export function abort(control: SharedControl): void {
   Atomics.store(control.words, WORD_ABORT, 1);
   for (let word = 0; word < control.words.length; word++) Atomics.notify(control.words, word);
+}
+
+/**
+ * A seal number (SPEC.md, "Encryption") that no other record of the image that is being written has: with it, a nonce is used once.
+ * All threads take theirs from the one counter; nothing gives one back.
+ */
+export function takeSealNumber(control: SharedControl): number {
+  const number = Atomics.add(control.words, WORD_SEAL_NUMBERS, 1);
+  // Never: 2^31 records of 1 MiB and more are 2 PiB.
+  if (number < 0) throw new Error('no seal numbers are left');
+  return number;
 }
 
 export function isAborted(control: SharedControl): boolean {

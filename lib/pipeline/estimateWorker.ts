@@ -175,7 +175,7 @@ class EstimateWorker {
       references: this.#duplicates?.targets ?? new BigUint64Array(0),
     };
     const input = { ...pages, leaves, leafCount };
-    const plan = encodeSegmentTables(input, this.#geometry, alignmentBytes, this.#tables);
+    const plan = encodeSegmentTables(input, this.#geometry, alignmentBytes, false, this.#tables);
     let payloadBytes = 0;
     let rawChunks = 0;
     for (let chunk = 0; chunk < plan.chunkCount; chunk++) {

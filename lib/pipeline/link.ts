@@ -3,6 +3,7 @@ import { Geometry } from '../../formats/vmsnap/geometry.js';
 import { decodeHeader } from '../../formats/vmsnap/header.js';
 import { decodeHead, type ImageHead, readExactly } from '../../formats/vmsnap/imageFile.js';
 import { HEADER_BYTES } from '../../formats/vmsnap/layout.js';
+import type { SealKeys } from '../../formats/vmsnap/seal.js';
 import { allowedStates } from '../../formats/vmsnap/stateMap.js';
 import { native } from '../../native/binding.js';
 import { asBuffer } from './commitLine.js';
@@ -16,6 +17,8 @@ export interface LinkDescription {
   /** The image is large and was not in the page cache: drop behind. */
   readonly dropBehind: boolean;
   readonly headBytes: Buffer | Uint8Array;
+  /** Of an encrypted image. */
+  readonly keys: SealKeys | undefined;
   readonly regionSizes: readonly number[];
   /** Pairs of offset and prefix CRC, one for each index block. */
   readonly indexList: Float64Array;
@@ -33,14 +36,15 @@ export interface Link extends LinkDescription {
 }
 
 /** The head's bytes come through a message; everything else about it is derived again. */
-export function rebuildHead(headBytes: Buffer | Uint8Array, path: string): ImageHead {
+export function rebuildHead(headBytes: Buffer | Uint8Array, keys: SealKeys | undefined, path: string): ImageHead {
   const bytes = asBuffer(headBytes);
   const header = decodeHeader(bytes.subarray(0, HEADER_BYTES), path);
-  return decodeHead(header, bytes.subarray(0, HEADER_BYTES), bytes.subarray(HEADER_BYTES), path);
+  const head = decodeHead(header, bytes.subarray(0, HEADER_BYTES), bytes.subarray(HEADER_BYTES), path);
+  return keys === undefined ? head : { ...head, seal: { keys } };
 }
 
 export function rebuildLink(description: LinkDescription): Link {
-  const head = rebuildHead(description.headBytes, description.path);
+  const head = rebuildHead(description.headBytes, description.keys, description.path);
   const { pageSize, segmentSize, chunkSize } = head.start;
   const geometry = new Geometry(pageSize, segmentSize, chunkSize, description.regionSizes);
   return { ...description, head, geometry, allowedStates: allowedStates(head.header.incompatibleFeatures) };

@@ -1,6 +1,7 @@
 /** What the threads of a load or a verify are told, and the work they hand each other. */
 import type { BlockPlace } from '../../formats/qemu/pageRecords.js';
 import type { StartManifest } from '../../formats/vmsnap/manifest.js';
+import type { SealKeys } from '../../formats/vmsnap/seal.js';
 import type { PlainError } from '../../native/errors.js';
 import type { SharedControl } from './control.js';
 import type { LinkDescription } from './link.js';
@@ -48,6 +49,8 @@ export interface ReadJob {
     readonly dropBehind: boolean;
   };
   readonly headBytes: Buffer | Uint8Array;
+  /** Of an encrypted image. */
+  readonly keys: SealKeys | undefined;
   readonly start: StartManifest;
   /** With the true size of every region, or that of OPEN_ENDED_BYTES for a region whose size is not known yet. */
   readonly regionSizes: readonly number[];

@@ -5,7 +5,14 @@
 
 import { corrupt } from '../../formats/vmsnap/corrupt.js';
 import { Geometry, leavesIn, type SegmentPlace } from '../../formats/vmsnap/geometry.js';
-import { type ImageHead, mayRefer, readExactly, readIndexBlock, readUpTo } from '../../formats/vmsnap/imageFile.js';
+import {
+  type ImageHead,
+  mayRefer,
+  placeIn,
+  readExactly,
+  readIndexBlock,
+  readUpTo,
+} from '../../formats/vmsnap/imageFile.js';
 import { decodeIndexEntry, type IndexEntry } from '../../formats/vmsnap/imageIndex.js';
 import {
   CHUNK_ENTRY_BYTES,
@@ -16,7 +23,7 @@ import {
   PREFIX_BYTES,
 } from '../../formats/vmsnap/layout.js';
 import { addSum, subtractSum } from '../../formats/vmsnap/memoryDigest.js';
-import { decodePrefix, headBytes, type RecordPrefix, recordBytes } from '../../formats/vmsnap/record.js';
+import { checkPayload, decodePrefix, headBytes, type RecordPrefix, recordBytes } from '../../formats/vmsnap/record.js';
 import {
   chunkRawBytes,
   type PageNumber,
@@ -96,7 +103,7 @@ class ReadWorker {
   constructor(job: ReadJob) {
     const { start, image } = job;
     this.#job = job;
-    this.#head = rebuildHead(job.headBytes, image.path);
+    this.#head = rebuildHead(job.headBytes, job.keys, image.path);
     this.#geometry = new Geometry(start.pageSize, start.segmentSize, start.chunkSize, job.regionSizes);
     this.#decoder = new SegmentDecoder(this.#geometry, this.#head, image.path);
     const bases = job.bases.map(rebuildLink);
@@ -225,12 +232,7 @@ class ReadWorker {
   #takeIndexed(sequence: number, segment: number, entry: IndexEntry, baseEntries: ChainEntries): void {
     const { path } = this.#job.image;
     const record = this.#readIndexed(segment, entry);
-    const prefix = decodePrefix(record, 0, {
-      path,
-      offset: entry.offset,
-      binding: this.#head.binding,
-      alignmentBytes: this.#head.header.alignmentBytes,
-    });
+    const prefix = decodePrefix(record, 0, placeIn(this.#head, path, entry.offset));
     if (!matchesEntry(prefix, segment, entry)) throw entryMismatch(path, segment, entry.offset);
     this.#takeRecord(sequence, segment, prefix, record, entry, baseEntries);
   }
@@ -257,7 +259,10 @@ class ReadWorker {
       const record = claim.record ?? this.#readWalked(prefix);
       const entry = this.#indexEntryOf(segment, prefix);
       if (entry !== undefined || this.#job.indexList === undefined) this.#segmentRecords++;
+      const findings = this.#findingCount;
       this.#takeRecord(claim.sequence, segment, prefix, record, entry, claim.baseEntries);
+      // What is damaged has been told chunk by chunk.
+      if (this.#mustCheckPayload && this.#findingCount === findings) checkPayload(record, prefix, this.#job.image.path);
     });
   }
 
@@ -270,6 +275,12 @@ class ReadWorker {
       this.#lost?.loseSegment(segment);
       this.#noteFinding('record', error, segment);
     }
+  }
+
+  /** Of what is sealed it says nothing new: only the checksum itself can be wrong. */
+  get #mustCheckPayload(): boolean {
+    const { structureOnly, salvage } = this.#job;
+    return this.#head.seal !== undefined && !structureOnly && salvage !== true;
   }
 
   #readWalked(prefix: RecordPrefix): Buffer {

@@ -11,12 +11,7 @@
 import { Geometry, leavesIn } from '../../formats/vmsnap/geometry.js';
 import { CHUNK_ENTRY_BYTES, MIB, PREFIX_BYTES, roundUp } from '../../formats/vmsnap/layout.js';
 import { headBytes, recordBytes } from '../../formats/vmsnap/record.js';
-import {
-  chunkRawBytes,
-  encodeSegmentTables,
-  finishSegmentTables,
-  segmentTablesMaxBytes,
-} from '../../formats/vmsnap/segmentRecord.js';
+import { chunkRawBytes, encodeSegmentTables, segmentTablesMaxBytes } from '../../formats/vmsnap/segmentRecord.js';
 import {
   native,
   REPORT_CHECKED_ANSWERS,
@@ -49,6 +44,7 @@ import { ChangedFeed } from './feeds/changedFeed.js';
 import { type Claim, ClaimNumbers, type Feed, type FeedContext, type StoredSegments } from './feeds/feed.js';
 import { FirstLookFeed } from './feeds/firstLookFeed.js';
 import { ImageFeed } from './feeds/imageFeed.js';
+import { LateFeed } from './feeds/lateFeed.js';
 import { QemuStreamFeed } from './feeds/qemuStreamFeed.js';
 import { RandomFeed } from './feeds/randomFeed.js';
 import type { ImageSourceDescription, SourceDescription } from './feeds/sourceDescription.js';
@@ -56,15 +52,19 @@ import { StreamFeed } from './feeds/streamFeed.js';
 import type { LinkDescription } from './link.js';
 import type { LiveDescription } from './live/liveDescription.js';
 import { Aborted, lock, unlock } from './mutex.js';
+import { Pacer } from './pacer.js';
+import { PayloadSealing } from './payloadSealing.js';
 import { RecordsReadBack } from './storedSegments.js';
 
-/** Finished segments that a worker may hold while an earlier one of another worker is not done. */
+/** Finished segments that a worker may hold while an earlier one of another worker is not done, unless memory is short. */
 export const OUTPUT_BUFFERS_PER_WORKER = 3;
 
 export interface SaveJob {
   readonly kind: 'save';
   readonly worker: number;
   readonly commit: CommitShared;
+  /** Of the buffers of `commit`, those that each worker has; at least one. */
+  readonly outputBuffers: number;
   readonly source: SourceDescription | ImageSourceDescription | LiveDescription;
   /** Of a differential save: the base and the images below it. Else empty. */
   readonly base: readonly LinkDescription[];
@@ -138,8 +138,11 @@ class SaveWorker {
   readonly #base: BaseDiff | undefined;
   readonly #duplicates: Duplicates | undefined;
   readonly #buffers: ReadonlyMap<number, Buffer>;
+  /** Of an encrypted image. */
+  readonly #sealing: PayloadSealing | undefined;
   readonly #free: number[];
   readonly #pending: Pending[] = [];
+  readonly #pacer: Pacer | undefined;
   readonly #takePlaced = () => this.#writePlaced();
   readonly #claims: AheadClaims<Claim>;
   readonly #share: DeviceShare = { pagesZero: 0, pagesByCpu: 0, pagesChecked: 0, pagesWrong: 0 };
@@ -150,6 +153,7 @@ class SaveWorker {
     this.#control = commit.control;
     this.#geometry = new Geometry(pageSize, segmentSize, job.chunkSize, job.regionSizes);
     this.#line = new CommitLine(commit);
+    this.#pacer = Pacer.of(commit.control);
     this.#codec = createCodec(job.codec);
     const { device } = job;
     this.#scanner = new native.SegmentScanner({
@@ -175,10 +179,9 @@ class SaveWorker {
     this.#duplicates = this.#createDuplicates();
     this.#feed = this.#createFeed();
     this.#output = this.#feed.output;
-    this.#free = Array.from(
-      { length: OUTPUT_BUFFERS_PER_WORKER },
-      (_, i) => job.worker * OUTPUT_BUFFERS_PER_WORKER + i,
-    );
+    const { keys } = commit.output;
+    this.#sealing = keys && new PayloadSealing(keys, commit.control);
+    this.#free = Array.from({ length: job.outputBuffers }, (_, i) => job.worker * job.outputBuffers + i);
     this.#buffers = new Map(this.#free.map((number) => [number, asBuffer(commit.buffers[number]!)]));
   }
 
@@ -233,6 +236,8 @@ class SaveWorker {
         return new FirstLookFeed(source, context);
       case 'changed':
         return new ChangedFeed(source, context);
+      case 'late':
+        return new LateFeed(source, context);
     }
   }
 
@@ -254,7 +259,7 @@ class SaveWorker {
 
   /** Towards the end each worker leaves the others their share: a look without the lock is good enough for that. */
   #claimsWanted(): number {
-    const workers = this.#job.commit.buffers.length / OUTPUT_BUFFERS_PER_WORKER;
+    const workers = this.#job.commit.buffers.length / this.#job.outputBuffers;
     const left = this.#geometry.segmentCount - this.#control.numbers[NUMBER_NEXT_SEGMENT]!;
     return Math.max(0, Math.floor(left / workers));
   }
@@ -328,6 +333,7 @@ class SaveWorker {
   #store(claim: Claim, counts: SegmentCounts): void {
     const { dataPages, uniformPages, referencePages } = counts;
     const { alignmentBytes } = this.#job.commit.output;
+    const sealing = this.#sealing;
     const number = this.#takeBuffer();
     const out = this.#buffers.get(number)!;
     const pageCount = this.#pagesOf(claim);
@@ -336,7 +342,8 @@ class SaveWorker {
     const references = this.#duplicates?.targets ?? NO_REFERENCES;
     const pages = { states, pageCount, dataPages, uniformPages, words, referencePages, references };
     const input = { ...pages, leaves, leafCount };
-    const plan = encodeSegmentTables(input, this.#geometry, alignmentBytes, out);
+    const plan = encodeSegmentTables(input, this.#geometry, alignmentBytes, sealing !== undefined, out);
+    sealing?.begin(out, plan.sealAt);
     const payloadAt = headBytes(plan);
     let at = payloadAt;
     let rawChunks = 0;
@@ -344,6 +351,7 @@ class SaveWorker {
       const rawBytes = chunkRawBytes(i, dataPages, this.#geometry);
       const stored = this.#storeChunk(i, rawBytes, out, at);
       if (stored === rawBytes) rawChunks++;
+      sealing?.seal(i, at, stored);
       out.writeUInt32LE(stored, plan.chunkEntriesAt + CHUNK_ENTRY_BYTES * i);
       out.writeUInt32LE(native.crc32c(out, at, stored, 0), plan.chunkEntriesAt + CHUNK_ENTRY_BYTES * i + 4);
       at += stored;
@@ -351,11 +359,10 @@ class SaveWorker {
     const lengths = { tablesBytes: plan.tablesBytes, payloadBytes: at - payloadAt };
     const bytes = recordBytes(lengths, alignmentBytes);
     out.fill(0, at, bytes);
-    const tablesCrc = finishSegmentTables(plan, out);
     const finished = {
       segment: claim.segment,
       ...lengths,
-      tablesCrc,
+      payloadCrc: sealing === undefined ? 0 : native.crc32c(out, payloadAt, lengths.payloadBytes, 0),
       ...counts,
       chunks: plan.chunkCount,
       rawChunks,
@@ -388,7 +395,7 @@ class SaveWorker {
       const { sequence, segment, buffer, bytes } = this.#pending[0]!;
       const offset = this.#line.takePlace(sequence);
       if (offset === undefined) return;
-      if (offset >= 0) writeAt(this.#job.commit.output, this.#buffers.get(buffer)!, bytes, offset);
+      if (offset >= 0) writeAt(this.#job.commit.output, this.#buffers.get(buffer)!, bytes, offset, this.#pacer);
       if (this.#job.commit.overriding !== undefined) this.#line.noteWritten(segment, offset);
       this.#stats[STAT_IMAGE_BYTES]! += bytes;
       this.#pending.shift();

@@ -9,7 +9,8 @@ import type { Geometry } from '../../formats/vmsnap/geometry.js';
 import { isZero } from '../../formats/vmsnap/header.js';
 import type { ImageHead } from '../../formats/vmsnap/imageFile.js';
 import { CHUNK_ENTRY_BYTES, DIGEST_BYTES, LEAF_BYTES } from '../../formats/vmsnap/layout.js';
-import { checkTables, headBytes, type RecordPrefix } from '../../formats/vmsnap/record.js';
+import { headBytes, type RecordPrefix } from '../../formats/vmsnap/record.js';
+import { type ChunkSeal, openChunk, type Seal } from '../../formats/vmsnap/seal.js';
 import { chunkRawBytes, decodeSegmentTables, type SegmentTables } from '../../formats/vmsnap/segmentRecord.js';
 import { allowedStates, STATE_DATA } from '../../formats/vmsnap/stateMap.js';
 import { native } from '../../native/binding.js';
@@ -28,6 +29,7 @@ export interface Damage {
 export interface DecodedHead {
   readonly start: Pick<ImageHead['start'], 'codec'>;
   readonly header: Pick<ImageHead['header'], 'incompatibleFeatures'>;
+  readonly seal: ImageHead['seal'];
 }
 
 export class SegmentDecoder {
@@ -38,12 +40,14 @@ export class SegmentDecoder {
   readonly #geometry: Geometry;
   readonly codec: ChunkCodec;
   readonly #allowedStates: number;
+  readonly #seal: Seal | undefined;
   readonly #path: string;
 
   constructor(geometry: Geometry, head: DecodedHead, path: string) {
     this.#geometry = geometry;
     this.codec = createCodec(head.start.codec);
     this.#allowedStates = allowedStates(head.header.incompatibleFeatures);
+    this.#seal = head.seal;
     this.#path = path;
     this.states = new Uint8Array(geometry.pagesPerSegment);
     this.words = new BigUint64Array(geometry.pagesPerSegment);
@@ -53,7 +57,6 @@ export class SegmentDecoder {
 
   /** Tables of the record whose prefix and tables stand in `head`. `pageCount` undefined: the record says it. */
   decodeTables(head: Buffer, prefix: RecordPrefix, pageCount: number | undefined): SegmentTables {
-    checkTables(head, prefix, this.#path);
     return decodeSegmentTables(
       head,
       prefix,
@@ -62,13 +65,9 @@ export class SegmentDecoder {
       this.states,
       this.words,
       this.#allowedStates,
+      this.#seal,
       this.#path,
     );
-  }
-
-  /** Decompresses chunk `i` from its stored bytes into `out`. @returns what is wrong, or undefined. */
-  decodeChunk(stored: Buffer, crc: number, out: Uint8Array): string | undefined {
-    return decodeChunk(this.codec, stored, crc, out);
   }
 
   /**
@@ -83,7 +82,8 @@ export class SegmentDecoder {
       const storedBytes = record.readUInt32LE(entry);
       const start = i * this.#geometry.chunkSize;
       const out = this.data.subarray(start, start + chunkRawBytes(i, tables.dataPages, this.#geometry));
-      const fault = this.decodeChunk(record.subarray(at, at + storedBytes), record.readUInt32LE(entry + 4), out);
+      const stored = { bytes: record.subarray(at, at + storedBytes), crc: record.readUInt32LE(entry + 4) };
+      const fault = decodeChunk(this.codec, stored, i, tables.chunkSeal, out);
       if (fault !== undefined) {
         whole = false;
         onDamage({
@@ -127,13 +127,26 @@ export class SegmentDecoder {
   }
 }
 
-/** Decompresses a chunk from its stored bytes into `out`. @returns what is wrong, or undefined. */
-export function decodeChunk(codec: ChunkCodec, stored: Buffer, crc: number, out: Uint8Array): string | undefined {
-  if (native.crc32c(stored, 0, stored.length, 0) !== crc) return 'checksum does not match';
-  if (stored.length > out.length || stored.length === 0)
-    return `stored length ${stored.length} for ${out.length} bytes`;
-  if (stored.length < out.length) return codec.decompress(stored, out);
-  out.set(stored);
+/** A chunk as it stands in the file. */
+export interface StoredChunk {
+  readonly bytes: Buffer;
+  readonly crc: number;
+}
+
+/** Opens chunk number `chunk` of a record if it is sealed, and decompresses it into `out`. @returns what is wrong, or undefined. */
+export function decodeChunk(
+  codec: ChunkCodec,
+  { bytes, crc }: StoredChunk,
+  chunk: number,
+  seal: ChunkSeal | undefined,
+  out: Uint8Array,
+): string | undefined {
+  if (native.crc32c(bytes, 0, bytes.length, 0) !== crc) return 'checksum does not match';
+  if (bytes.length > out.length || bytes.length === 0) return `stored length ${bytes.length} for ${out.length} bytes`;
+  const plain = seal === undefined ? bytes : openChunk(seal, chunk, bytes);
+  if (plain === undefined) return 'it is not what was sealed here';
+  if (plain.length < out.length) return codec.decompress(plain, out);
+  out.set(plain);
   return undefined;
 }
 

@@ -5,10 +5,10 @@
  * One a thread; the chunks of all images of a chain share one allowance.
  */
 import { corrupt } from '../../formats/vmsnap/corrupt.js';
-import { readExactly, readIndexBlock } from '../../formats/vmsnap/imageFile.js';
+import { placeIn, readExactly, readIndexBlock } from '../../formats/vmsnap/imageFile.js';
 import { decodeIndexEntry, type IndexEntry } from '../../formats/vmsnap/imageIndex.js';
 import { CHUNK_ENTRY_BYTES, INDEX_BLOCK_ENTRIES, MIB, PREFIX_BYTES } from '../../formats/vmsnap/layout.js';
-import { checkTables, decodePrefix } from '../../formats/vmsnap/record.js';
+import { decodePrefix } from '../../formats/vmsnap/record.js';
 import {
   chunkRawBytes,
   decodeSegmentTables,
@@ -24,7 +24,7 @@ import { entryMismatch, matchesEntry, requireCounts } from './matchEntry.js';
 import { decodeChunk } from './segmentDecoder.js';
 
 /** Decoded chunks that one thread keeps; one in any case. */
-const CHUNKS_BYTES = 8 * MIB;
+export const CHUNK_CACHE_BYTES = 8 * MIB;
 const HEADS = 32;
 
 /** Decoded chunks, those used last, in buffers that are made once. */
@@ -37,7 +37,7 @@ export class ChunkCache {
   /** `chunkSize`: the largest of the images that share it. */
   constructor(chunkSize: number) {
     this.#chunkSize = chunkSize;
-    this.#capacity = Math.max(1, Math.floor(CHUNKS_BYTES / chunkSize));
+    this.#capacity = Math.max(1, Math.floor(CHUNK_CACHE_BYTES / chunkSize));
   }
 
   /** The chunk of that name, put into a buffer by `fill` if it is not kept; valid until the next call. */
@@ -128,7 +128,8 @@ export class StoredPages {
     const raw = into.subarray(0, chunkRawBytes(number, head.tables.dataPages, geometry));
     if (length > raw.length) throw corrupt(path, offset, `${what}: stored length ${length} for ${raw.length} bytes`);
     const stored = readImageRange(this.#link, offset, length, what, this.#stored);
-    const fault = decodeChunk(this.#codec, stored, head.bytes.readUInt32LE(entryAt + 4), raw);
+    const crc = head.bytes.readUInt32LE(entryAt + 4);
+    const fault = decodeChunk(this.#codec, { bytes: stored, crc }, number, head.tables.chunkSeal, raw);
     if (fault !== undefined) throw corrupt(path, offset, `${what}: ${fault}`);
     this.bytesRead += length;
   }
@@ -139,11 +140,20 @@ export class StoredPages {
     if (entry.headBytes > PREFIX_BYTES + segmentTablesMaxBytes(geometry, alignmentBytes))
       throw corrupt(path, entry.offset, `index: the record of segment ${segment} is larger than it can be`);
     const bytes = readExactly(this.#link, entry.offset, entry.headBytes, `the record of segment ${segment}`);
-    const prefix = decodePrefix(bytes, 0, { path, offset: entry.offset, binding: head.binding, alignmentBytes });
+    const prefix = decodePrefix(bytes, 0, placeIn(head, path, entry.offset));
     if (!matchesEntry(prefix, segment, entry)) throw entryMismatch(path, segment, entry.offset);
-    checkTables(bytes, prefix, path);
     const pages = geometry.pagesIn(segment);
-    const tables = decodeSegmentTables(bytes, prefix, geometry, pages, this.#states, this.#words, allowedStates, path);
+    const tables = decodeSegmentTables(
+      bytes,
+      prefix,
+      geometry,
+      pages,
+      this.#states,
+      this.#words,
+      allowedStates,
+      head.seal,
+      path,
+    );
     requireCounts(tables, entry, segment, prefix, path);
     this.bytesRead += bytes.length;
     const ordinals = new Int16Array(tables.pageCount).fill(-1);

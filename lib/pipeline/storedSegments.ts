@@ -38,7 +38,9 @@ export class RecordsReadBack implements StoredSegments {
     this.#geometry = geometry;
     this.#sums = sums;
     this.#takePlaced = takePlaced;
-    const head = { start: { codec }, header: { incompatibleFeatures: FEATURE_ABSENT } };
+    const { keys } = output;
+    const seal = keys && { keys };
+    const head = { start: { codec }, header: { incompatibleFeatures: FEATURE_ABSENT }, seal };
     this.#decoder = new SegmentDecoder(geometry, head, output.path);
     this.#expanded = new Uint8Array(geometry.segmentSize);
   }
@@ -83,10 +85,16 @@ export class RecordsReadBack implements StoredSegments {
 
   /** Reads `length` bytes of a record, at least its head. */
   #readTables(claim: Claim, entry: IndexEntry, length: number) {
-    const { path, binding, alignmentBytes } = this.#output;
+    const { path, binding, alignmentBytes, keys } = this.#output;
     if (this.#record.length < length) this.#record = Buffer.alloc(length);
     const record = readExactly(this.#output, entry.offset, length, 'a record', this.#record.subarray(0, length));
-    const prefix = decodePrefix(record, 0, { path, offset: entry.offset, binding, alignmentBytes });
+    const prefix = decodePrefix(record, 0, {
+      path,
+      offset: entry.offset,
+      binding,
+      alignmentBytes,
+      isSealed: keys !== undefined,
+    });
     const tables = this.#decoder.decodeTables(record, prefix, claim.sizeBytes / this.#geometry.pageSize);
     return { record, prefix, tables };
   }

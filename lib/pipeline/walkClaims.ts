@@ -10,10 +10,11 @@
  * the last of a segment, and what has no record becomes claims when the end manifest says that no more records come.
  */
 
+import { decodeAttachmentTables } from '../../formats/vmsnap/attachmentRecord.js';
 import { corrupt } from '../../formats/vmsnap/corrupt.js';
 import { decodeCountedRecord } from '../../formats/vmsnap/countedRecord.js';
 import type { Geometry } from '../../formats/vmsnap/geometry.js';
-import { type ImageHead, readUpTo, requireCountedSize } from '../../formats/vmsnap/imageFile.js';
+import { type ImageHead, placeIn, readUpTo, requireCountedSize } from '../../formats/vmsnap/imageFile.js';
 import {
   ATTACHMENT_PART_BYTES,
   FOOTER_BYTES,
@@ -26,11 +27,11 @@ import {
   PREFIX_BYTES,
 } from '../../formats/vmsnap/layout.js';
 import { decodeEndManifest, imageGeometry } from '../../formats/vmsnap/manifest.js';
-import { decodePrefix, kindName, type RecordPrefix, recordBytes } from '../../formats/vmsnap/record.js';
+import { checkPayload, decodePrefix, kindName, type RecordPrefix, recordBytes } from '../../formats/vmsnap/record.js';
 import { segmentTablesMaxBytes } from '../../formats/vmsnap/segmentRecord.js';
 import { native } from '../../native/binding.js';
 import { errnoError, VmsnapError } from '../../native/errors.js';
-import { attachmentChunks, readAttachmentTables } from './attachmentDecoder.js';
+import { attachmentChunks } from './attachmentDecoder.js';
 import type { ChainEntries, ChainIndex } from './chainIndex.js';
 import {
   isAborted,
@@ -225,8 +226,7 @@ export class WalkClaims {
   }
 
   #place(offset: number) {
-    const { alignmentBytes } = this.#head.header;
-    return { path: this.#job.image.path, offset, binding: this.#head.binding, alignmentBytes };
+    return placeIn(this.#head, this.#job.image.path, offset);
   }
 
   /** Bindings alone do not tell records of one image that were moved, or that another like it has: the chain does. */
@@ -330,19 +330,19 @@ export class WalkClaims {
         this.#checkAttachment(prefix, record);
         break;
       case KIND_INDEX_BLOCK: {
-        decodeCountedRecord(record, prefix, path);
+        decodeCountedRecord(record, prefix, this.#head.seal, path);
         this.notes.others.push([prefix.kind, prefix.subject, prefix.offset, prefix.crc, 0, 0]);
         break;
       }
       case KIND_END: {
-        decodeCountedRecord(record, prefix, path);
+        decodeCountedRecord(record, prefix, this.#head.seal, path);
         this.notes.end = { offset: prefix.offset, bytes: Buffer.from(record) };
         this.#numbers[NUMBER_INPUT_STATE] = STATE_ENDING;
         this.#advance(prefix);
         return this.#lastGap(prefix, record);
       }
       case KIND_INDEX_LIST: {
-        decodeCountedRecord(record, prefix, path);
+        decodeCountedRecord(record, prefix, this.#head.seal, path);
         this.notes.list = { offset: prefix.offset, bytes: Buffer.from(record) };
         const gap = this.#gapBeforeList(prefix);
         this.#advance(prefix);
@@ -365,7 +365,7 @@ export class WalkClaims {
   /** The segments after the last record are zero, or the base's. Their number may be known only now. */
   #lastGap(prefix: RecordPrefix, record: Buffer): WalkClaim | undefined {
     const { path } = this.#job.image;
-    const payload = decodeCountedRecord(record, prefix, path).payload;
+    const payload = decodeCountedRecord(record, prefix, this.#head.seal, path).payload;
     const geometry = imageGeometry(this.#head.start, decodeEndManifest(payload, this.#head.start, path, prefix.offset));
     this.#numbers[NUMBER_LAST_REGION_BYTES] = geometry.regions.at(-1)!.sizeBytes;
     return this.#gapToEnd(prefix, geometry.segmentCount);
@@ -402,11 +402,12 @@ export class WalkClaims {
 
   #checkAttachment(prefix: RecordPrefix, record: Buffer): void {
     const { path } = this.#job.image;
-    const tables = readAttachmentTables(record, prefix, path);
+    const tables = decodeAttachmentTables(record, prefix, this.#head.seal, path);
     this.#checkPart(prefix, tables.part);
     this.notes.others.push([prefix.kind, prefix.subject, prefix.offset, prefix.crc, tables.rawBytes, tables.part]);
     if (this.#job.structureOnly) return;
-    for (const _ of attachmentChunks(record, prefix, tables, this.#decoder, path));
+    for (const _ of attachmentChunks(record, prefix, tables, this.#decoder.codec, path));
+    if (this.#head.seal !== undefined) checkPayload(record, prefix, path);
   }
 
   /** The whole record, into `into` if that is given. Its size has been checked for segment records. */

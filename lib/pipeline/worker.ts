@@ -2,7 +2,7 @@
  * Entry point of every worker thread: takes one job after another from the main thread and answers each with a result
  * or an error. Buffers and codec contexts belong to a job, so an idle worker holds next to nothing.
  */
-import { parentPort } from 'node:worker_threads';
+import { parentPort, workerData } from 'node:worker_threads';
 import { type PlainError, VmsnapError, wrapPlainSystemError } from '../../native/errors.js';
 import type { ChangesJob } from './changesWorker.js';
 import type { CompareJob } from './compareWorker.js';
@@ -14,8 +14,10 @@ import type { QemuIndexJob } from './qemuIndexWorker.js';
 import type { QemuOpenJob, QemuRestJob } from './qemuReadWorker.js';
 import type { ReadJob } from './readJob.js';
 import type { SaveJob } from './saveWorker.js';
+import type { SealedWalkJob } from './sealedWalkWorker.js';
 import type { StreamReadJob } from './streamReadWorker.js';
 import type { UnzstdJob } from './unzstdWorker.js';
+import type { AheadWork } from './workerPool.js';
 
 export type Job =
   | SaveJob
@@ -30,7 +32,8 @@ export type Job =
   | QemuOpenJob
   | QemuRestJob
   | AcceptJob
-  | SpoolJob;
+  | SpoolJob
+  | SealedWalkJob;
 
 export type Answer =
   | { readonly kind: 'done'; readonly result: unknown }
@@ -44,6 +47,15 @@ if (port === null) throw new Error('worker.js runs only as a worker thread');
 port.on('message', async (job: Job) => {
   port.postMessage(await answerTo(job));
 });
+
+// What fails here fails again, and is reported, when the job comes.
+loadAhead(workerData as AheadWork | undefined)?.catch(() => undefined);
+
+function loadAhead(work: AheadWork | undefined): Promise<unknown> | undefined {
+  if (work === 'save') return import('./saveWorker.js');
+  if (work === 'read') return import('./readWorker.js');
+  return undefined;
+}
 
 async function answerTo(job: Job): Promise<Answer> {
   try {
@@ -80,6 +92,8 @@ async function run(job: Job): Promise<unknown> {
       return (await import('./machineStreamWorker.js')).runAcceptWorker(job);
     case 'spool':
       return (await import('./machineStreamWorker.js')).runSpoolWorker(job);
+    case 'sealedWalk':
+      return (await import('./sealedWalkWorker.js')).runSealedWalkWorker(job);
     case 'compare':
       return (await import('./compareWorker.js')).runCompareWorker(job);
     case 'estimate':

@@ -12,7 +12,11 @@ import type { Answer, Job } from './worker.js';
 /** Beside this file: worker.js as compiled, worker.cjs in the bundle. */
 const WORKER_FILE = `./worker${extname(import.meta.url)}`;
 const IDLE_MAX = 64;
-const idle: Worker[] = [];
+/** One list in a process: in the bundle, the file that starts threads early and that of the command each have their own copy of this module. */
+const idle: Worker[] = sharedList('vmsnap.idleWorkers');
+
+/** Jobs whose code an idle worker can load before one comes. */
+export type AheadWork = 'save' | 'read';
 
 /**
  * Runs each job on a worker of its own, all at once. The first failure sets the abort word of `control`, which the
@@ -50,23 +54,30 @@ async function runJob(job: Job): Promise<unknown> {
 }
 
 /** Starts workers until so many are idle; they do not keep the process alive. */
-export function startIdleWorkers(count: number): void {
+export function startIdleWorkers(count: number, work?: AheadWork): void {
   while (idle.length < Math.min(count, IDLE_MAX)) {
-    const worker = startWorker();
+    const worker = startWorker(work);
     worker.unref();
     idle.push(worker);
   }
 }
 
-function startWorker(): Worker {
+function startWorker(work?: AheadWork): Worker {
   // A worker closes descriptors that were opened elsewhere, which Node would warn about.
-  const worker = new Worker(new URL(WORKER_FILE, import.meta.url), { trackUnmanagedFds: false });
+  const worker = new Worker(new URL(WORKER_FILE, import.meta.url), { trackUnmanagedFds: false, workerData: work });
   // One that dies while idle must not be handed out again: it would never answer.
   worker.once('exit', () => {
     const at = idle.indexOf(worker);
     if (at >= 0) idle.splice(at, 1);
   });
   return worker;
+}
+
+function sharedList(name: string): Worker[] {
+  const holder = globalThis as unknown as Record<symbol, Worker[] | undefined>;
+  const key = Symbol.for(name);
+  holder[key] ??= [];
+  return holder[key];
 }
 
 function ask(worker: Worker, job: Job): Promise<Answer> {

@@ -6,6 +6,9 @@
  * state and small blocks only and goes through an unlinked file. Other memory comes in the stream itself and is compressed
  * on the way.
  *
+ * A live save (../liveSave.ts) asks for the layout of the memory first (liveLayout.ts), reads the files while the machine runs, and
+ * has it stopped and its stream sent when it comes to what has changed.
+ *
  * Whatever fails, a machine that was found running ends running: every way out of a save leads through {@link abandon} or
  * {@link finish}, and should there be no way out (SIGKILL), the guard (guard.ts) does it. After a completed migration QEMU is
  * in the state "postmigrate", which `cont` alone leaves: a machine that was found paused stays in it.
@@ -14,32 +17,50 @@ import { closeSync, readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import type { MemoryAttachment, SourceExtent } from '../../formats/memoryFile.js';
 import { type MachineStream, openMachineStream } from '../../formats/qemu/machineStream.js';
-import type { IndexedStream, QemuFile } from '../../formats/qemu/openStream.js';
+import { type IndexedStream, QEMU_HEAD, QEMU_TAIL, type QemuFile } from '../../formats/qemu/openStream.js';
 import { type BlockRegion, blockNameOf } from '../../formats/qemu/ramRegions.js';
 import { QEMU_PAGE_BYTES } from '../../formats/qemu/streamPages.js';
 import { createSpillFile, type SpillFile } from '../../formats/spillFile.js';
 import { VmsnapError } from '../../native/errors.js';
+import { memoryAttachments } from '../attachments.js';
 import { checkMemoryFile, soundMachine } from '../foreign/openForeign.js';
 import { PipeInput } from '../foreign/pipeInput.js';
 import { openQemuPipe } from '../foreign/qemuPipe.js';
 import { runAlone } from '../foreign/runAlone.js';
+import type { LateMemory } from '../liveSave.js';
 import { endFault, lastWords, startProgram } from '../processGroup.js';
 import { hasPageCache, type OpenedSource } from '../source.js';
-import type { MachineRun, SaveOptions } from '../types.js';
+import type { LiveMachineRun, MachineRun, SaveOptions, LiveMachine as StoppableMachine } from '../types.js';
 import { textOf } from './answers.js';
 import { Guard, type GuardOrder } from './guard.js';
 import { type AgentAddress, type GuestAgent, openAgent } from './guestAgent.js';
 import { type LiveAddress, resumeCommand } from './liveAddress.js';
 import {
+  type Layout,
+  LayoutChanged,
+  type LiveExtents,
+  lateMemory,
+  liveExtents,
+  requireSameLayout,
+} from './liveLayout.js';
+import {
   MACHINE_ATTACHMENT,
   MACHINE_SCHEMA,
   MACHINE_SCHEMA_VERSION,
   type MachineDescription,
+  type MachineDisk,
   type MachineRegion,
 } from './machineDescription.js';
 import { describeDisks, type FoundDisk, findDisks } from './machineDisks.js';
 import { askMachine, type MachineFacts, type MemoryBackend } from './machineFacts.js';
-import { chooseMemory, closeFiles, type MemoryChoice, requireMapped } from './memoryFiles.js';
+import {
+  chooseMemory,
+  closeFiles,
+  FASTER_BACKEND,
+  LIVE_BACKEND,
+  type MemoryChoice,
+  requireMapped,
+} from './memoryFiles.js';
 import {
   type Connection,
   type MigrationSettings,
@@ -55,6 +76,8 @@ import { type PeerLimits, SteadyPeer } from './steadyPeer.js';
 const ANSWER_SECONDS = 60;
 const RECONNECT_SECONDS = 10;
 const FAILURE_SECONDS = 5;
+/** A QEMU that waits for its stream to be read answers nothing: after so long it is given up. */
+const CANCEL_SECONDS = 1;
 /** While QEMU waits for its stream to be read, it may answer nothing. */
 const STREAM_SECONDS = 86_400;
 /** What a stream may have beside the memory of private backends: ROMs, video RAM, device state. */
@@ -104,6 +127,9 @@ export class LiveMachine {
   #connection: Connection | undefined;
   #spool: SpillFile | undefined;
   #stream: MachineStream | undefined;
+  #layout: Layout | undefined;
+  #liveExtents: LiveExtents | undefined;
+  #indexing: Promise<MachineStream> | undefined;
   #closePipe: (() => void) | undefined;
   #regions: readonly MachineRegion[] = [];
   #migrationDone = false;
@@ -145,7 +171,8 @@ export class LiveMachine {
     this.#facts = await this.#unlessStopped(askMachine(this.#peer));
     await this.#requireSavable();
     this.#memory = chooseMemory(this.#facts);
-    this.#settings = await this.#unlessStopped(planSettings(this.#peer, this.#readsFiles));
+    if (this.isLive && !this.#readsFiles) throw notLive(this.#peer.path, this.#memory.reason);
+    if (!this.isLive) await this.#planSettings();
     const { quiesce } = this.#options.machine ?? {};
     if (quiesce === true) this.#agent = await openAgent(this.#agentOfRunning(), this.signal);
   }
@@ -197,35 +224,148 @@ export class LiveMachine {
     return this.#memory.files.length > 0;
   }
 
+  /** Read while it runs. One that stands still anyway gains nothing by it. */
+  get isLive(): boolean {
+    return this.#options.machine?.live === true && this.#facts.isRunning;
+  }
+
+  async #planSettings(pace?: 'crawl'): Promise<void> {
+    this.#settings = await this.#unlessStopped(planSettings(this.#peer, this.#readsFiles, pace));
+  }
+
   /** Stops the machine and opens its memory. After a failure, {@link abandon} makes it go on. */
   async open(): Promise<OpenedSource> {
-    const { whilePaused } = this.#options.machine ?? {};
-    this.#socket = StreamSocket.open(this.#address);
-    this.#guard = await Guard.start(
-      { address: this.#address, agent: this.#agent && this.#agentAddress(), limits: this.#limits },
-      this.signal,
+    await this.#startGuard();
+    await this.#bringToStop();
+    const connection = await this.#migrate();
+    const memory = this.#readsFiles ? await this.#openFiles(connection) : await this.#openStream(connection);
+    return this.#opened(memory, [...memory.attachments, this.#machineAttachment()]);
+  }
+
+  /** Opens its memory as it can be read while the machine runs; {@link toStop} does the rest. */
+  async openLive(): Promise<OpenedSource> {
+    const taken = this.#options.attachments ?? [];
+    const late = [QEMU_HEAD, QEMU_TAIL, MACHINE_ATTACHMENT];
+    memoryAttachments(
+      late.map((name) => ({ name, bytes: Buffer.alloc(0) })),
+      taken,
     );
-    await this.#freeze();
-    await this.#stop();
-    if (whilePaused !== undefined) await this.#runWhilePaused(whilePaused);
-    this.#disks = await this.#unlessStopped(findDisks(this.#peer));
-    const memory = await this.#migrate();
-    this.#regions = memory.regions.map((region) => this.#describeRegion(region));
+    await this.#startGuard();
+    const layout = await this.#askLayout();
+    this.#check(layout.regions, []);
+    this.#layout = layout;
+    this.#liveExtents = liveExtents(layout, this.#peer.path, (block) => this.#extentOf(block));
+    const files = this.#openFileNames();
+    const memory: OpenedMemory = {
+      description: { kind: 'extents', regions: this.#liveExtents.extents, cached: files.some(hasPageCache) },
+      regions: layout.regions,
+      machineType: layout.machineType,
+      mayHaveAbsent: false,
+      attachments: [],
+      guarded: files,
+    };
+    return this.#opened(memory, []);
+  }
+
+  #opened(
+    { description, regions, guarded, mayHaveAbsent }: OpenedMemory,
+    attachments: MemoryAttachment[],
+  ): OpenedSource {
     const { name, uuid } = this.#facts;
     return {
-      description: memory.description,
+      description,
       manifest: { kind: this.#address.kind, name: this.#sourceName },
-      regions: memory.regions.map(({ name, gpa, sizeBytes }) => ({ name, gpa, sizeBytes })),
-      guarded: memory.guarded,
+      regions: regions.map(({ name, gpa, sizeBytes }) => ({ name, gpa, sizeBytes })),
+      guarded,
       machine: soundMachine({ name, uuid }),
-      attachments: [...memory.attachments, this.#machineAttachment()],
+      attachments,
       pageSize: QEMU_PAGE_BYTES,
-      mayHaveAbsent: memory.mayHaveAbsent,
+      mayHaveAbsent,
       recognised: undefined,
       memoryFile: undefined,
       unwrapping: undefined,
       close: () => {},
     };
+  }
+
+  async #startGuard(): Promise<void> {
+    this.#guard = await Guard.start(
+      { address: this.#address, agent: this.#agent && this.#agentAddress(), limits: this.#limits },
+      this.signal,
+    );
+  }
+
+  async #bringToStop(): Promise<void> {
+    const { whilePaused } = this.#options.machine ?? {};
+    this.#socket = StreamSocket.open(this.#address);
+    await this.#freeze();
+    await this.#stop();
+    if (whilePaused !== undefined) await this.#runWhilePaused(whilePaused);
+    this.#disks = await this.#unlessStopped(findDisks(this.#peer));
+  }
+
+  /** Until the machine has been told to go on, the guard is to see to that: a crawling migration might still be over too soon. */
+  async #askLayout(): Promise<Layout> {
+    await this.#planSettings('crawl');
+    this.#tellGuard({ resume: true });
+    this.#socket = StreamSocket.open(this.#address);
+    const { fd } = await this.#migrate();
+    const opened = await this.#withQemusWords(openQemuPipe(new PipeInput(fd, this.#peer.path, this.signal)));
+    opened.close?.();
+    const timer = setTimeout(() => this.#closeStream(), CANCEL_SECONDS * 1000);
+    try {
+      await resumeMachine(this.#peer, this.#resumeSeconds);
+    } finally {
+      clearTimeout(timer);
+      this.#closeStream();
+    }
+    await this.#restoreSettings();
+    this.#tellGuard({ resume: false });
+    return { regions: opened.blockRegions, machineType: opened.machineType };
+  }
+
+  /** What a live save does with the machine. */
+  get toStop(): StoppableMachine {
+    return {
+      stop: () => this.#stopLive(),
+      memoryRead: () => this.memoryRead(),
+      attachments: async () => [...(await this.#indexing!).attachments, this.#machineAttachment()],
+    };
+  }
+
+  async #stopLive(): Promise<void> {
+    await this.#lookAgain();
+    await this.#planSettings();
+    await this.#bringToStop();
+    const { fd } = await this.#migrate();
+    const spooled = await this.#spoolStream(fd);
+    this.#indexing = this.#indexSpool(spooled);
+    this.#indexing.catch(() => {});
+  }
+
+  /** What would be of no use is known before the machine is stopped. */
+  async #lookAgain(): Promise<void> {
+    const before = this.#facts;
+    const now = await this.#unlessStopped(askMachine(this.#peer));
+    const { path } = this.#peer;
+    if (JSON.stringify(now.backends) !== JSON.stringify(before.backends))
+      throw new LayoutChanged(path, 'its memory backends are others');
+    this.#facts = { ...now, backends: before.backends };
+    await this.#requireSavable();
+  }
+
+  /** Of a live save: the regions that QEMU has sent with the device state. @throws LayoutChanged. */
+  async lateMemory(): Promise<LateMemory | undefined> {
+    await this.#requireLayout();
+    return lateMemory(this.#stream!, this.#liveExtents!.late, this.#peer.path);
+  }
+
+  async #requireLayout(): Promise<void> {
+    this.#stream = await this.#indexing!;
+    const { regions, attachments } = this.#stream;
+    requireSameLayout(this.#layout!, this.#stream, this.#peer.path);
+    this.#check(regions, attachments);
+    this.#regions = this.#describeRegions(this.#stream);
   }
 
   get #sourceName(): string {
@@ -276,7 +416,7 @@ export class LiveMachine {
     if (fault !== undefined) throw new VmsnapError('FAILED', `${what} ${fault}${lastWords(ended.output)}`);
   }
 
-  async #migrate(): Promise<OpenedMemory> {
+  async #migrate(): Promise<Connection> {
     this.#hasSettings = true;
     this.#tellGuard({ restore: this.#settings.restore });
     for (const { command, args } of this.#settings.set) await this.#unlessStopped(this.#peer.execute(command, args));
@@ -285,7 +425,7 @@ export class LiveMachine {
     this.#connection = connection;
     socket.close();
     requireMapped(this.#memory.files, connection.processId);
-    return this.#readsFiles ? await this.#openFiles(connection) : await this.#openStream(connection);
+    return connection;
   }
 
   /**
@@ -344,6 +484,35 @@ export class LiveMachine {
   /** The stream first, as it is small; the memory then lies still in its files. */
   async #openFiles({ fd }: Connection): Promise<OpenedMemory> {
     const { path } = this.#peer;
+    const spooled = await this.#spoolStream(fd);
+    const stream = await this.#indexSpool(spooled);
+    this.#stream = stream;
+    const files = this.#openFileNames();
+    const { regions, pages, attachments, machineType } = stream;
+    this.#check(regions, attachments);
+    this.#regions = this.#describeRegions(stream);
+    return {
+      description: {
+        kind: 'pages',
+        pages,
+        files: [...files, { fd: spooled.fd, path }],
+        cached: files.some(hasPageCache),
+      },
+      regions,
+      machineType,
+      mayHaveAbsent: pages.mayHaveAbsent ?? false,
+      attachments,
+      guarded: files,
+    };
+  }
+
+  #openFileNames(): { fd: number; path: string }[] {
+    return this.#memory.files.map(({ fd, path }) => ({ fd, path }));
+  }
+
+  /** Takes the stream of a stopped machine into an unlinked file, to its end. */
+  async #spoolStream(fd: number): Promise<QemuFile> {
+    const { path } = this.#peer;
     const spool = createSpillFile();
     this.#spool = spool;
     const isFile = (backend: MemoryBackend) => this.#memory.files.some((file) => file.backend === backend);
@@ -353,24 +522,7 @@ export class LiveMachine {
       runAlone<number>(this.signal, (control) => ({ kind: 'spool', control, fd, path, into: spool, maxBytes })),
     );
     await this.#awaitMigration();
-    const stream = await this.#indexSpool({ fd: spool.fd, path, sizeBytes });
-    this.#stream = stream;
-    const files = this.#memory.files.map((file) => ({ fd: file.fd, path: file.path }));
-    const { regions, pages, attachments, machineType } = stream;
-    this.#check(regions, attachments);
-    return {
-      description: {
-        kind: 'pages',
-        pages,
-        files: [...files, { fd: spool.fd, path }],
-        cached: files.some(hasPageCache),
-      },
-      regions,
-      machineType,
-      mayHaveAbsent: pages.mayHaveAbsent ?? false,
-      attachments,
-      guarded: files,
-    };
+    return { fd: spool.fd, path, sizeBytes };
   }
 
   #extentOf(block: string): SourceExtent | undefined {
@@ -384,6 +536,7 @@ export class LiveMachine {
     const opened = await this.#withQemusWords(openQemuPipe(new PipeInput(fd, this.#peer.path, this.signal)));
     this.#closePipe = opened.close;
     this.#check(opened.blockRegions, opened.attachments);
+    this.#regions = opened.blockRegions.map((region) => this.#describeRegion(region, false));
     return {
       description: opened.description,
       regions: opened.blockRegions,
@@ -398,10 +551,14 @@ export class LiveMachine {
     checkMemoryFile({ format: 'qemu-stream', pageSize: QEMU_PAGE_BYTES, regions, attachments }, this.#peer.path);
   }
 
-  #describeRegion(region: BlockRegion): MachineRegion {
+  #describeRegions({ regions, pages }: MachineStream): MachineRegion[] {
+    return regions.map((region, i) => this.#describeRegion(region, pages.files[i] !== null));
+  }
+
+  /** `isFile`: QEMU has left it out of its stream. */
+  #describeRegion(region: BlockRegion, isFile: boolean): MachineRegion {
     const block = blockNameOf(region);
     const backend = this.#facts.backends.find((candidate) => isBlockOf(block, candidate));
-    const isFile = this.#memory.files.some((file) => file.backend === backend);
     return {
       region: region.name,
       block,
@@ -445,11 +602,13 @@ export class LiveMachine {
   async #doEndPause(): Promise<Buffer> {
     await this.#awaitMigration();
     this.signal.throwIfAborted();
-    const description = this.#describe();
+    const disks = describeDisks(this.#disks, this.#connection?.processId);
     if (this.#goesOn) {
       await this.#resume();
       await this.#afterPause();
     }
+    if (this.#indexing !== undefined) await this.#requireLayout();
+    const description = this.#describe(disks);
     return Buffer.from(`${JSON.stringify(description, undefined, 2)}\n`);
   }
 
@@ -499,7 +658,7 @@ export class LiveMachine {
     this.#tellGuard({ restore: [] });
   }
 
-  #describe(): MachineDescription {
+  #describe(disks: readonly MachineDisk[]): MachineDescription {
     const { qemuVersion, machineType, name, uuid, status, memoryBytes, queries } = this.#facts;
     const processId = this.#connection?.processId;
     return {
@@ -512,7 +671,7 @@ export class LiveMachine {
       foundStatus: status,
       memoryBytes,
       regions: this.#regions,
-      disks: describeDisks(this.#disks, processId),
+      disks,
       frozenFileSystems: this.#frozenFileSystems ?? null,
       commandLine: commandLineOf(processId),
       queries,
@@ -520,7 +679,7 @@ export class LiveMachine {
   }
 
   /** The image is there: the machine is left as it was asked for. */
-  async finish(): Promise<MachineRun> {
+  async finish(live: LiveMachineRun | undefined): Promise<MachineRun> {
     const { after } = this.#options.machine ?? {};
     const { status, qemuVersion, machineType } = this.#facts;
     if (!this.#goesOn) {
@@ -534,6 +693,7 @@ export class LiveMachine {
       found: status,
       left: this.#left ?? 'paused',
       pauseSeconds: this.#pauseSeconds,
+      live,
       memory: this.#readsFiles ? 'files' : 'stream',
       memoryReason: this.#memory.reason,
       frozenFileSystems: this.#frozenFileSystems,
@@ -613,7 +773,11 @@ export class LiveMachine {
     this.#socket?.close();
     closeFiles(this.#memory.files);
     this.#memory = { ...this.#memory, files: [] };
-    this.#stream?.close();
+    this.#liveExtents?.close();
+    this.#liveExtents = undefined;
+    // A stream that is still being indexed closes its table itself.
+    if (this.#stream !== undefined) this.#stream.close();
+    else void this.#indexing?.then((stream) => stream.close()).catch(() => {});
     if (this.#spool !== undefined) closeSync(this.#spool.fd);
     this.#spool = undefined;
     this.#agent?.close();
@@ -664,6 +828,14 @@ export class LiveMachine {
 /** The RAM block of a memory backend is called after it, or after its place among QEMU's objects. */
 function isBlockOf(block: string, { id }: { readonly id: string }): boolean {
   return block === id || block === `/objects/${id}`;
+}
+
+function notLive(path: string, reason: string | undefined): VmsnapError {
+  const why = reason === FASTER_BACKEND ? 'its memory can be had through QEMU only' : reason;
+  return new VmsnapError('UNSUPPORTED', `the machine on ${path} cannot be saved while it runs: ${why}`, {
+    path,
+    hint: `leave out --live, or start it with its memory in a file: ${LIVE_BACKEND}`,
+  });
 }
 
 function notConnected(path: string, seconds: number): VmsnapError {

@@ -25,6 +25,9 @@ export interface MemoryChoice {
 }
 
 export const FASTER_BACKEND = 'memory-backend-file,share=on would be read directly';
+/** What QEMU is to be started with. */
+export const LIVE_BACKEND =
+  '-object memory-backend-file,id=ram,share=on,mem-path=FILE,size=... -machine memory-backend=ram';
 
 export function chooseMemory({ backends, qemuVersion }: MachineFacts): MemoryChoice {
   const files: OpenMemoryFile[] = [];

@@ -21,6 +21,8 @@ export const IGNORE_SHARED = 'x-ignore-shared';
 const HARMLESS = new Set(['events', 'late-block-activate', 'validate-uuid']);
 /** 1 TiB a second: nothing to wait for. */
 const BANDWIDTH_BYTES = 2 ** 40;
+/** A second: nothing comes to its end meanwhile. (0 would be no limit to QEMU from 8.1 on.) */
+const CRAWL_BYTES = 4096;
 const POLL_MS = [5, 10, 20, 40];
 
 /** What is to be set for the stream, and what puts it back as it was. */
@@ -29,8 +31,15 @@ export interface MigrationSettings {
   readonly restore: Commands;
 }
 
-/** @throws GUEST where QEMU has not what is needed. */
-export async function planSettings(peer: QmpPeer, ignoreShared: boolean): Promise<MigrationSettings> {
+/**
+ * `pace`: `crawl` is for a migration of which only the beginning is wanted, and that must never come to stop the machine.
+ * @throws GUEST where QEMU has not what is needed.
+ */
+export async function planSettings(
+  peer: QmpPeer,
+  ignoreShared: boolean,
+  pace: 'full' | 'crawl' = 'full',
+): Promise<MigrationSettings> {
   const states = new Map<string, boolean>();
   for (const entry of listOf(await peer.execute('query-migrate-capabilities'))) {
     const capability = textOf(entry, 'capability');
@@ -48,7 +57,9 @@ export async function planSettings(peer: QmpPeer, ignoreShared: boolean): Promis
     before[name] = found;
     wanted[name] = value;
   };
-  want('max-bandwidth', BANDWIDTH_BYTES);
+  want('max-bandwidth', pace === 'full' ? BANDWIDTH_BYTES : CRAWL_BYTES);
+  // The machine is not stopped before nothing at all is left to send.
+  if (pace === 'crawl') want('downtime-limit', 0);
   // To a socket of this machine, in a private folder.
   want('tls-creds', '');
   const capabilities = (isSet: (was: boolean) => boolean): Commands =>

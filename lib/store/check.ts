@@ -107,9 +107,9 @@ function ageFindings(ageSeconds: number, { maxAgeSeconds, warnAgeSeconds }: Chec
 }
 
 async function structureFindings(newest: StoreEntry, options: CheckOptions): Promise<CheckFinding[]> {
-  const { baseDirs, signal, threads } = options;
+  const { baseDirs, keys, signal, threads } = options;
   try {
-    const { intact, findings } = await verify(newest.path, { baseDirs, signal, threads, structureOnly: true });
+    const { intact, findings } = await verify(newest.path, { baseDirs, keys, signal, threads, structureOnly: true });
     return intact ? [] : [['CRITICAL', findings[0]!.message]];
   } catch (error) {
     if (!(error instanceof VmsnapError)) throw error;

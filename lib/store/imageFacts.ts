@@ -8,7 +8,7 @@
 import { createHash } from 'node:crypto';
 import { type BigIntStats, closeSync, constants, fstatSync, openSync } from 'node:fs';
 import { basename } from 'node:path';
-import { type ImageHead, type ImageTail, readHead, readTail, readUpTo } from '../../formats/vmsnap/imageFile.js';
+import { type ImageHead, readHead, readSealedFooter, readTail, readUpTo } from '../../formats/vmsnap/imageFile.js';
 import { HEADER_MAGIC } from '../../formats/vmsnap/layout.js';
 import { VmsnapError, wrapSystemError } from '../../native/errors.js';
 import type { FileStamp, StoreState } from './storeTypes.js';
@@ -32,7 +32,7 @@ export interface ImageFacts {
   readonly labels: ReadonlyMap<string, string>;
   readonly memoryBytes: number | undefined;
   readonly base: { readonly identity: string; readonly fileName: string } | undefined;
-  /** The same for images that can be in one chain: pages, segments and regions. */
+  /** The same for images that can be in one chain: pages, segments and regions. Undefined: it cannot be told. */
   readonly geometryKey: string | undefined;
 }
 
@@ -62,11 +62,28 @@ function readFacts(fd: number, path: string, stats: BigIntStats): ImageFacts | u
   try {
     if (!isNamedAsImage(path) && !hasMagic(fd, path)) return undefined;
     head = readHead({ fd, path });
-    return { ...nothing, ...headFacts(head), ...tailFacts(head, readTail({ fd, path }, head), path) };
+    return { ...nothing, ...headFacts(head), ...tailFacts(head, tailOf(head, fd, path), path) };
   } catch (error) {
     const known = head === undefined ? {} : headFacts(head);
     return { ...nothing, ...known, ...faultOf(error) };
   }
+}
+
+/** What the end of an image says; of an encrypted one, for which nobody needs a key here, what is not sealed. */
+interface TailOf {
+  readonly identity: string;
+  /** Undefined: only the key tells. */
+  readonly regionSizes: readonly number[] | undefined;
+}
+
+function tailOf(head: ImageHead, fd: number, path: string): TailOf {
+  if (head.seal === undefined) {
+    const { footer, end } = readTail({ fd, path }, head);
+    return { identity: footer.identity, regionSizes: end.regions.map(({ sizeBytes }) => sizeBytes) };
+  }
+  const { identity } = readSealedFooter({ fd, path }, head);
+  const sizes = head.start.regions.map(({ sizeBytes }) => sizeBytes);
+  return { identity, regionSizes: sizes.every((size) => size !== undefined) ? sizes : undefined };
 }
 
 const NOTHING = {
@@ -142,7 +159,7 @@ function headFacts({ start }: ImageHead): Partial<ImageFacts> {
 
 function tailFacts(
   head: ImageHead,
-  tail: ImageTail,
+  { identity, regionSizes }: TailOf,
   path: string,
 ): Pick<ImageFacts, 'state' | 'problem' | 'identity' | 'memoryBytes' | 'geometryKey'> {
   const dated = timeOf(head.start.createdAt) !== undefined;
@@ -150,9 +167,9 @@ function tailFacts(
   return {
     state: dated ? 'good' : 'damaged',
     problem: dated ? undefined : { code: 'CORRUPT', message },
-    identity: tail.footer.identity,
-    memoryBytes: tail.geometry.totalBytes,
-    geometryKey: geometryKeyOf(head, tail),
+    identity,
+    memoryBytes: regionSizes?.reduce((sum, size) => sum + size, 0),
+    geometryKey: regionSizes && geometryKeyOf(head, regionSizes),
   };
 }
 
@@ -172,10 +189,10 @@ function groupOf(machine: ImageFacts['machine'], sourceName: string | undefined)
   return `${NO_MACHINE}${sourceName ?? ''}`;
 }
 
-function geometryKeyOf({ start }: ImageHead, tail: ImageTail): string {
+function geometryKeyOf({ start }: ImageHead, regionSizes: readonly number[]): string {
   const hash = createHash('sha256').update(JSON.stringify([start.pageSize, start.segmentSize]));
   for (const [i, { name, gpa }] of start.regions.entries()) {
-    hash.update(JSON.stringify([name, gpa, tail.end.regions[i]!.sizeBytes]));
+    hash.update(JSON.stringify([name, gpa, regionSizes[i]]));
   }
   return hash.digest('hex');
 }

@@ -98,10 +98,11 @@ class Prune {
   }
 
   async #faultOf(entry: StoreEntry, known: Map<string, VerifyResult>): Promise<Fault | undefined> {
-    const { baseDirs, signal, threads, onProgress, verify: extent } = this.#options;
+    const { baseDirs, keys, signal, threads, onProgress, verify: extent } = this.#options;
     const structureOnly = extent !== 'all';
     try {
-      const result = await verify(entry.path, { baseDirs, signal, threads, onProgress, structureOnly, known });
+      const options = { baseDirs, keys, signal, threads, onProgress, structureOnly, known };
+      const result = await verify(entry.path, options);
       return result.intact ? undefined : faultOfResult(entry, result);
     } catch (error) {
       if (!(error instanceof VmsnapError)) throw error;

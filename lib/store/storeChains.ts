@@ -38,7 +38,8 @@ export class ChainResolver {
       const base = this.#baseOf(child);
       if (typeof base === 'string') return { bases, problem: base };
       bases.push(base);
-      if (geometryKey !== undefined && base.geometryKey !== geometryKey) {
+      const areKnown = geometryKey !== undefined && base.geometryKey !== undefined;
+      if (areKnown && base.geometryKey !== geometryKey) {
         return { bases, problem: `${base.path} cannot be its base: it has other regions, pages or segments` };
       }
     }

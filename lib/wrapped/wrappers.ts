@@ -12,6 +12,8 @@ export type WrapperKind = 'gzip' | 'zstd' | 'xz' | 'bzip2' | 'lzop' | 'lz4';
 
 export interface Wrapper {
   readonly kind: WrapperKind;
+  /** Every such file begins with it. */
+  readonly magic: Uint8Array;
   /** `start`: the first 4 KiB of the file, or all there is. */
   is(start: Buffer): boolean;
   readonly start: StartUnwrapping;
@@ -21,12 +23,22 @@ const INFLATED_MAX_BYTES = 64 * 1024 * 1024;
 const ZSTD_SNIFF_BYTES = 128 * 1024;
 
 export const WRAPPERS: readonly Wrapper[] = [
-  { kind: 'gzip', is: isGzip, start: onThread('gunzip') },
-  { kind: 'zstd', is: isZstd, start: onThread('unzstd') },
-  { kind: 'xz', is: isXz, start: byProgram({ name: 'xz', debianPackage: 'xz-utils' }) },
-  { kind: 'bzip2', is: isBzip2, start: byProgram({ name: 'bzip2', debianPackage: 'bzip2', complainsSilently: true }) },
-  { kind: 'lzop', is: isLzop, start: byProgram({ name: 'lzop', debianPackage: 'lzop' }) },
-  { kind: 'lz4', is: isLz4, start: byProgram({ name: 'lz4', debianPackage: 'lz4' }) },
+  { kind: 'gzip', magic: bytes('1f8b08'), is: isGzip, start: onThread('gunzip') },
+  { kind: 'zstd', magic: bytes('28b52ffd'), is: isZstd, start: onThread('unzstd') },
+  { kind: 'xz', magic: bytes('fd377a585a00'), is: isXz, start: byProgram({ name: 'xz', debianPackage: 'xz-utils' }) },
+  {
+    kind: 'bzip2',
+    magic: bytes('425a68'),
+    is: isBzip2,
+    start: byProgram({ name: 'bzip2', debianPackage: 'bzip2', complainsSilently: true }),
+  },
+  {
+    kind: 'lzop',
+    magic: bytes('894c5a4f000d0a1a0a'),
+    is: isLzop,
+    start: byProgram({ name: 'lzop', debianPackage: 'lzop' }),
+  },
+  { kind: 'lz4', magic: bytes('04224d18'), is: isLz4, start: byProgram({ name: 'lz4', debianPackage: 'lz4' }) },
 ];
 
 export function wrapperOf(start: Buffer): Wrapper | undefined {
@@ -35,6 +47,10 @@ export function wrapperOf(start: Buffer): Wrapper | undefined {
 
 export function wrapperNamed(kind: WrapperKind): Wrapper {
   return WRAPPERS.find((wrapper) => wrapper.kind === kind)!;
+}
+
+function bytes(hex: string): Uint8Array {
+  return Buffer.from(hex, 'hex');
 }
 
 /** RFC 1952; the beginning must inflate. */

@@ -5,8 +5,9 @@
 
 namespace vmsnap::dsa {
 
-Dispatcher::Dispatcher(std::vector<std::unique_ptr<WorkQueue>> queues, const OffloadLimits& limits)
-    : queues_(std::move(queues)), limits_(limits) {
+Dispatcher::Dispatcher(std::vector<std::unique_ptr<WorkQueue>> queues, const OffloadLimits& limits,
+                       NumaDistances distances)
+    : queues_(std::move(queues)), limits_(limits), distances_(std::move(distances)) {
   for (const std::unique_ptr<WorkQueue>& queue : queues_) {
     several_nodes_ = several_nodes_ || queue->numa_node() != queues_.front()->numa_node();
   }
@@ -126,15 +127,16 @@ bool Dispatcher::take_news() { return std::exchange(news_, false); }
 
 void Dispatcher::tend(int64_t now) {
   for (const std::unique_ptr<WorkQueue>& queue : queues_) {
+    queue->reclaim();
     queue->unblock(now);
     queue->test(now);
   }
 }
 
-int64_t Dispatcher::next_test() const {
+int64_t Dispatcher::next_test(int64_t now) const {
   int64_t next = 0;
   for (const std::unique_ptr<WorkQueue>& queue : queues_) {
-    const int64_t wanted = queue->next_test();
+    const int64_t wanted = queue->next_test(now);
     if (wanted != 0 && (next == 0 || wanted < next)) next = wanted;
   }
   return next;

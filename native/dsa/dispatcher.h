@@ -15,7 +15,8 @@ namespace vmsnap::dsa {
 
 class Dispatcher {
  public:
-  Dispatcher(std::vector<std::unique_ptr<WorkQueue>> queues, const OffloadLimits& limits);
+  Dispatcher(std::vector<std::unique_ptr<WorkQueue>> queues, const OffloadLimits& limits,
+             NumaDistances distances = NumaDistances());
 
   /// Puts a whole request in line. What makes no sense (null, pages of no bytes) stays unknown.
   void add(PageCheck& check);
@@ -39,7 +40,7 @@ class Dispatcher {
   /// Lets queues be tried again that have refused, tests the sick ones.
   void tend(int64_t now);
   /// When a sick queue wants to be tended next; 0: never.
-  int64_t next_test() const;
+  int64_t next_test(int64_t now) const;
 
   /// From now on nothing goes out; what stands in line is settled as unknown.
   void stop();

@@ -34,12 +34,14 @@ std::unique_ptr<Flight> Flight::create(uint32_t capacity) {
   void* const memory =
       mmap(nullptr, flight->memory_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
   if (memory == MAP_FAILED) return nullptr;
+  madvise(memory, flight->memory_bytes_, MADV_DONTFORK);
   flight->memory_ = memory;
   flight->capacity_ = capacity;
   flight->batch_ = static_cast<Descriptor*>(memory);
   flight->descriptors_ = flight->batch_ + 1;
   flight->batch_record_ = reinterpret_cast<CompletionRecord*>(flight->descriptors_ + capacity);
   flight->records_ = flight->batch_record_ + 1;
+  flight->awaited_ = flight->records_;
   *flight->batch_ = batch_descriptor(flight->descriptors_, capacity, flight->batch_record_);
   for (uint32_t i = 0; i < capacity; ++i) {
     flight->descriptors_[i] = zero_check_descriptor(nullptr, 0, &flight->records_[i]);
@@ -58,8 +60,12 @@ void Flight::fill() {
     member += piece.members;
   }
   batch_->hw.desc_count = members;
+  await_first();
+}
+
+void Flight::await_first() {
   clear_record(*batch_record_);
-  first_open_ = 0;
+  awaited_ = as_batch ? batch_record_ : records_;
 }
 
 void Flight::put_back(uint32_t kept, Line& line) {
@@ -76,11 +82,6 @@ void Flight::put_back(uint32_t kept, Line& line) {
   }
 }
 
-bool Flight::all_written() {
-  while (first_open_ < members && status_of(records_[first_open_]) != DSA_COMP_NONE) ++first_open_;
-  return first_open_ == members;
-}
-
 void Flight::fill_noops(uint32_t count, bool batch) {
   for (uint32_t i = 0; i < count; ++i) {
     descriptors_[i] = noop_descriptor(&records_[i]);
@@ -89,8 +90,12 @@ void Flight::fill_noops(uint32_t count, bool batch) {
   members = count;
   as_batch = batch;
   batch_->hw.desc_count = count;
-  clear_record(*batch_record_);
-  first_open_ = 0;
+  await_first();
+}
+
+void Flight::fill_drain() {
+  fill_noops(1, false);
+  descriptors_[0] = drain_descriptor(&records_[0]);
 }
 
 }  // namespace vmsnap::dsa

@@ -2,7 +2,8 @@
 //
 // Descriptors and records are linked when the flight is made; for each compare only its source, its size and the
 // record's status are stored later. All of it lies in pages of its own, because an operation that was lost may write
-// its record at any time until the queue is closed.
+// its record at any time until the queue is closed; and no child of a fork gets these pages, because the kernel would
+// make them read-only for as long as both have them, and the device's next store a page fault.
 #pragma once
 
 #include <cstdint>
@@ -39,7 +40,7 @@ class Flight {
   /// In the list of those that were submitted just now.
   Flight* next = nullptr;
 
-  /// Writes the descriptors of all pieces and clears their records.
+  /// Writes the descriptors of all pieces and clears their records. `as_batch` is decided.
   void fill();
   /// Takes members from `kept` on out of the flight and gives them to `line`.
   void put_back(uint32_t kept, Line& line);
@@ -48,20 +49,31 @@ class Flight {
   const Descriptor* first_descriptor() const { return as_batch ? batch_ : descriptors_; }
   uint32_t descriptor_count() const { return as_batch ? 1 : members; }
 
-  /// Whether all records that are waited for are written.
-  bool is_done() { return as_batch ? status_of(*batch_record_) != DSA_COMP_NONE : all_written(); }
+  /// Whether all records that are waited for are written. Mostly not: then it is one look at one of them.
+  bool is_done() { return status_of(*awaited_) != DSA_COMP_NONE && (as_batch || all_written()); }
   /// A record that will be written before the flight is done.
-  const CompletionRecord& awaited() const { return as_batch ? *batch_record_ : records_[first_open_]; }
+  const CompletionRecord& awaited() const { return *awaited_; }
 
   const CompletionRecord& batch_record() const { return *batch_record_; }
   const CompletionRecord* records() const { return records_; }
 
   /// Only for what stands alone: NOOPs of tests in place of compares. Fills and clears `count` of them.
   void fill_noops(uint32_t count, bool batch);
+  /// The same: one DRAIN, which ends when all that the queue has taken before has ended.
+  void fill_drain();
 
  private:
   Flight() = default;
-  bool all_written();
+  void await_first();
+  /// Of single members, the first of which is.
+  bool all_written() {
+    const CompletionRecord* const last = records_ + members - 1;
+    while (awaited_ != last) {
+      ++awaited_;
+      if (status_of(*awaited_) == DSA_COMP_NONE) return false;
+    }
+    return true;
+  }
 
   void* memory_ = nullptr;
   size_t memory_bytes_ = 0;
@@ -70,8 +82,8 @@ class Flight {
   CompletionRecord* batch_record_ = nullptr;
   Descriptor* descriptors_ = nullptr;
   CompletionRecord* records_ = nullptr;
-  /// Of single members: the first whose record is not known to be written.
-  uint32_t first_open_ = 0;
+  /// That of the batch, or of the first single member whose record is not known to be written.
+  const CompletionRecord* awaited_ = nullptr;
 };
 
 }  // namespace vmsnap::dsa

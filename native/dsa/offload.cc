@@ -3,9 +3,8 @@
 // batch, or several single descriptors in one submission).
 //
 //   submit():          put the request in line; pump
-//   pump:              while a queue has room and work is in line: take a flight with work, fill it, send it, and hand
-//   it
-//                      to the completion thread, or what was not taken back to the line
+//   pump:              while a queue has room and work is in line: take a flight with work, fill it, send it, and
+//                      hand it to the completion thread, or what was not taken back to the line
 //   completion thread: take what was handed over; look at the records that are awaited; settle what is done (answers,
 //                      work to be asked again); free its entries; pump; tell the waiting
 //                      nothing done: wait, first in the core, then asleep for short times; after a time each flight is
@@ -46,8 +45,6 @@ constexpr uint32_t kPassesPerTending = 256;
 constexpr uint32_t kSleepsPerTending = 8;
 /// As many as a device executes at once, more or less; the others are hardly done before them.
 constexpr size_t kWatchedFlights = 4;
-/// Sleep of the completion thread while the NOOP of a sick queue is under way.
-constexpr int64_t kTestPollNanoseconds = kNanosecondsPerMillisecond;
 constexpr unsigned long kTimerSlackNanoseconds = 1000;
 
 /// All signals but those that an instruction of the thread itself raises.
@@ -202,14 +199,18 @@ class Offload::Implementation {
   /// as can be, because this is what waiting costs.
   __attribute__((noinline)) void wait_for_device(CpuWait& pause) {
     if (active_.empty()) return;
+    Flight* const* const flights = active_.data();
+    Flight* const* const end = flights + active_.size();
+    Flight* const* const watched_end = flights + std::min(active_.size(), kWatchedFlights);
     uint32_t sleeps = 0;
     while (!arrived_.load(std::memory_order_relaxed)) {
-      const size_t watched = pause.is_short() ? std::min(active_.size(), kWatchedFlights) : active_.size();
-      for (size_t i = 0; i < watched; ++i) {
-        if (active_[i]->is_done()) return;
+      const bool is_short = pause.is_short();
+      Flight* const* const look_end = is_short ? watched_end : end;
+      for (Flight* const* flight = flights; flight != look_end; ++flight) {
+        if ((*flight)->is_done()) return;
       }
-      if (!pause.is_short() && ++sleeps > kSleepsPerTending) return;
-      pause.wait(active_.front()->awaited());
+      if (!is_short && ++sleeps > kSleepsPerTending) return;
+      pause.wait(flights[0]->awaited());
     }
   }
 
@@ -281,11 +282,11 @@ class Offload::Implementation {
 
   void sleep_until_needed(std::unique_lock<std::mutex>& lock, int64_t now) {
     asleep_ = true;
-    const int64_t next_test = dispatcher_.next_test();
+    const int64_t next_test = dispatcher_.next_test(now);
     if (next_test == 0) {
       work_.wait(lock);
     } else if (next_test > now) {
-      work_.wait_for(lock, std::chrono::nanoseconds(std::min(next_test - now, kTestPollNanoseconds)));
+      work_.wait_for(lock, std::chrono::nanoseconds(next_test - now));
     }
     asleep_ = false;
   }

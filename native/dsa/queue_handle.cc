@@ -43,6 +43,8 @@ void QueueHandle::close() {
   fd_ = -1;
 }
 
+bool QueueHandle::has_software_error() const { return fd_ >= 0 && calls_->poll_error(fd_, 0) == 1; }
+
 Sent QueueHandle::send(const Descriptor* descriptors, uint32_t count, uint32_t retries) {
   if (portal_way_ == SubmitWay::none) return write(descriptors, count);
   Portal::order_stores();
@@ -80,7 +82,9 @@ Sent QueueHandle::write(const Descriptor* descriptors, uint32_t count) {
     sent.taken += static_cast<uint32_t>(std::min<size_t>(taken, left));
     if (taken == 0) {
       const bool full = written == 0 || written == -EAGAIN || written == -EINTR;
-      sent.error = full ? EAGAIN : static_cast<int>(-written);
+      // Less than a descriptor: nothing that a queue does.
+      const int error = written < 0 ? static_cast<int>(-written) : EIO;
+      sent.error = full ? EAGAIN : error;
       sent.refusals += full ? 1 : 0;
       break;
     }

@@ -38,6 +38,9 @@ class QueueHandle {
   void unmap();
   void close();
 
+  /// Whether the device has an error that no completion record could tell. Does not wait.
+  bool has_software_error() const;
+
   bool is_mapped() const { return portal_.address() != nullptr; }
 
   /// Hands `count` descriptors over, which lie one after the other, in their order. `retries` bounds the refused stores

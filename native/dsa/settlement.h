@@ -2,13 +2,19 @@
 // about the queue.
 //
 // What each status means for a compare over pages that begin at 0 and of which k lie wholly before `bytes completed`:
-//   done, equal        all zero
-//   done, different    one page: not zero. More: k are zero, the others again, one by one
-//   page fault         k are zero; the others are made reachable and asked again; without progress, unknown after a
-//   while request refused    page k unknown, what lies before and after it again, within the same bounds not written in
-//   a batch that ended without it: again; of a lost flight: unknown device trouble     again, once; then unknown and
-//   the queue is sick caller's error     size out of range: again, with the limit that the queue then has; else unknown
-//   anything else      unknown (also success with false predicate: we ask for no predicate)
+//
+//   done, equal            all are zero
+//   done, different        one page: it is not zero. More: k are zero, the others are asked again, one by one
+//   page fault             k are zero; the others are made reachable and asked again; unknown after some faults
+//                          without progress
+//   page request refused   page k is unknown, what lies before and after it is asked again, within the same bounds
+//   not written            in a batch that ended without it: asked again, with a bound. Of a lost flight: unknown
+//   device trouble         asked again, once; then unknown, and the queue is sick
+//   caller's error         size out of range: asked again, with the limit that the queue then has. Others: unknown,
+//                          and the queue is set aside
+//   anything else          unknown, and the queue is sick (success with false predicate, for which we did not ask:
+//                          unknown)
+//
 // `Bytes completed` that are not less than what was asked for are not believed.
 //
 // Most flights end with all pages zero, or with a clear word for each single page: those ways are short.

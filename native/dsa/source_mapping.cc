@@ -128,8 +128,10 @@ int SourceMapping::map_aligned(int fd, size_t alignment_bytes) {
   return 0;
 }
 
+SourceMapping::SourceMapping() : owner_(getpid()) {}
+
 SourceMapping::~SourceMapping() {
-  if (base_ != nullptr) munmap(base_, mapped_bytes_);
+  if (base_ != nullptr && getpid() == owner_) munmap(base_, mapped_bytes_);
 }
 
 /// Populates one page in some of the huge blocks that lie in memory whole: a huge page appears altogether, of others at

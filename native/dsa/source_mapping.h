@@ -11,6 +11,8 @@
 // no such moment.
 #pragma once
 
+#include <sys/types.h>
+
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -56,7 +58,7 @@ class SourceMapping {
   bool is_hugetlb() const { return is_hugetlb_; }
 
  private:
-  SourceMapping() = default;
+  SourceMapping();
   /// Maps at an address that is a multiple of `alignment_bytes`. Returns 0 or an errno.
   int map_aligned(int fd, size_t alignment_bytes);
   void find_backing();
@@ -65,6 +67,8 @@ class SourceMapping {
   void note_reached(uint64_t offset, uint64_t end);
   void forget_reached(uint64_t offset, uint64_t end);
 
+  /// A child of a fork has not got the mapping, and something else may stand in its place there.
+  const pid_t owner_;
   uint8_t* base_ = nullptr;
   uint64_t size_bytes_ = 0;
   /// Of the mapping: size_bytes_ rounded up to whole (huge) pages.

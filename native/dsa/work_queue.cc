@@ -15,6 +15,8 @@ namespace {
 constexpr uint32_t kGoodTests = 2;
 /// Each operation is tried once more, but a queue that ends so many submissions with nothing but trouble is sick.
 constexpr uint32_t kFruitlessFlights = 2;
+/// How often the record of a test is looked at.
+constexpr int64_t kTestPollNanoseconds = kNanosecondsPerMillisecond;
 /// The interval between tests doubles this often at most, with each time that the queue became sick again.
 constexpr uint32_t kIntervalDoublings = 6;
 /// Of a compare where there are no batches: what is saved in dense memory by smaller ones (one operation in 16) is
@@ -146,10 +148,26 @@ void WorkQueue::settled(Flight& flight, const Settlement& settlement) {
 }
 
 void WorkQueue::lose(std::unique_ptr<Flight> flight) {
-  lost_entries_ += flight->entries;
   flight->pieces.clear();
   lost_flights_.push_back(std::move(flight));
-  become_sick("operations were not answered in time");
+  const std::string why = "operations were not answered in time";
+  if (state_ != State::good) return;
+  // Where a record cannot be written that register is the only word of it. The kernel keeps it until the device is
+  // reset, so it may be an older one.
+  const std::string also = " (the device has reported an error: cat " + std::string(kSysfsRoot) + "/dsa" +
+                           std::to_string(info_.device) + "/errors)";
+  become_sick(probed_.handle->has_software_error() ? why + also : why);
+}
+
+void WorkQueue::reclaim_answered() {
+  for (std::unique_ptr<Flight>& flight : lost_flights_) {
+    if (!flight->is_done()) continue;
+    entries_ -= flight->entries;
+    // Flights of tests hold NOOPs and no queue.
+    if (flight->queue == this) give_flight(std::move(flight));
+    flight.reset();
+  }
+  std::erase(lost_flights_, nullptr);
 }
 
 void WorkQueue::unblock(int64_t now) {
@@ -163,45 +181,68 @@ void WorkQueue::test(int64_t now) {
   if (state_ != State::sick) return;
   if (!test_flight_) {
     if (now >= next_test_) start_test(now);
-    return;
-  }
-  if (test_flight_->is_done()) {
+  } else if (test_flight_->is_done()) {
     const bool good = classify(status_of(test_flight_->records()[0])) == StatusClass::done;
+    entries_ -= test_flight_->entries;
     test_flight_.reset();
-    if (!good) {
-      test_failed(now);
-    } else if (++tests_passed_ >= kGoodTests) {
-      recover();
-    } else {
-      start_test(now);
-    }
+    test_ended(now, good);
   } else if (now >= test_deadline_) {
     lost_flights_.push_back(std::move(test_flight_));
-    test_failed(now);
+    test_ended(now, false);
   }
 }
 
-int64_t WorkQueue::next_test() const {
+int64_t WorkQueue::next_test(int64_t now) const {
   if (state_ != State::sick) return 0;
-  return test_flight_ ? test_deadline_ : next_test_;
+  return test_flight_ ? std::min(test_deadline_, now + kTestPollNanoseconds) : next_test_;
 }
 
 void WorkQueue::start_test(int64_t now) {
+  reclaim();
+  test_drains_ = tests_passed_ >= kGoodTests;
+  // Even where all places are counted as taken: what was lost may have left the queue, and a dropped test costs
+  // nothing.
   std::unique_ptr<Flight> flight = Flight::create(1);
-  if (flight) {
+  if (!flight) return test_ended(now, false);
+  if (test_drains_) {
+    flight->fill_drain();
+  } else {
     flight->fill_noops(1, false);
-    const Sent sent = probed_.handle->send(flight->first_descriptor(), 1, retries_);
-    if (sent.taken == 1) {
-      test_flight_ = std::move(flight);
-      test_deadline_ = now + nanoseconds(limits_.probe_milliseconds);
-      return;
-    }
   }
-  test_failed(now);
+  const Sent sent = probed_.handle->send(flight->first_descriptor(), 1, retries_);
+  if (sent.taken != 1) return test_ended(now, false);
+  flight->entries = 1;
+  ++entries_;
+  test_flight_ = std::move(flight);
+  test_deadline_ = now + nanoseconds(limits_.probe_milliseconds);
+}
+
+void WorkQueue::test_ended(int64_t now, bool good) {
+  if (test_drains_) {
+    if (good) free_lost_entries();
+    // Without a drain it goes on with what the lost ones leave.
+    return entries_ < depth_ ? recover() : test_failed(now);
+  }
+  if (!good) return test_failed(now);
+  ++tests_passed_;
+  reclaim();
+  const bool has_lost = std::any_of(lost_flights_.begin(), lost_flights_.end(),
+                                    [](const std::unique_ptr<Flight>& flight) { return flight->entries > 0; });
+  if (tests_passed_ >= kGoodTests && !has_lost) return recover();
+  start_test(now);
+}
+
+/// Their memory stays theirs: where a record could not be written the kernel may bring it later on.
+void WorkQueue::free_lost_entries() {
+  for (const std::unique_ptr<Flight>& flight : lost_flights_) {
+    entries_ -= flight->entries;
+    flight->entries = 0;
+  }
 }
 
 void WorkQueue::test_failed(int64_t now) {
   tests_passed_ = 0;
+  test_drains_ = false;
   if (++tests_failed_ >= limits_.sick_tests) {
     set_aside(reason_ + ", and it does not recover");
     return;
@@ -212,17 +253,11 @@ void WorkQueue::test_failed(int64_t now) {
 }
 
 void WorkQueue::recover() {
-  // What was lost and is written by now may be used again; the rest stays until the end.
-  for (std::unique_ptr<Flight>& flight : lost_flights_) {
-    if (flight->capacity() > 1 && flight->is_done()) give_flight(std::move(flight));
-  }
-  std::erase(lost_flights_, nullptr);
+  reclaim();
   if (lost_flights_.size() > 4 * size_t{depth_} + limits_.sick_tests) {
     set_aside("it has lost too many operations");
     return;
   }
-  entries_ -= lost_entries_;
-  lost_entries_ = 0;
   blocked_ = false;
   refused_since_ = 0;
   reason_.clear();
@@ -237,6 +272,7 @@ void WorkQueue::become_sick(const std::string& why) {
   fruitless_flights_ = 0;
   tests_failed_ = 0;
   tests_passed_ = 0;
+  test_drains_ = false;
   next_test_ = now_nanoseconds() + nanoseconds(limits_.sick_retest_milliseconds);
   if (limits_.sick_tests == 0) set_aside(why);
 }

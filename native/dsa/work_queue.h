@@ -4,6 +4,10 @@
 //                                                            sick --(sick_tests failures)--> set aside, for good
 //   good --(refuses our compares, wrong answers)--> set aside
 //
+// Each operation that was handed over has an entry of the queue until its record is written, a lost one too: it may be
+// in there still, and a dedicated queue drops what is too much for it without a word. Their entries are free again when
+// the records come after all, or when a DRAIN, which follows the NOOPs then, says that nothing is under way any more.
+//
 // Everything but send() is called under the lock of Offload.
 #pragma once
 
@@ -58,11 +62,15 @@ class WorkQueue {
 
   /// May be tried again after a refusal; sick if it has refused everything for too long.
   void unblock(int64_t now);
+  /// Takes back what lost operations hold and have no use for any more.
+  void reclaim() {
+    if (!lost_flights_.empty()) reclaim_answered();
+  }
 
   /// Sick queues: starts tests that are due and looks at those under way.
   void test(int64_t now);
   /// When test() wants to be called next; 0: not at all.
-  int64_t next_test() const;
+  int64_t next_test(int64_t now) const;
 
   void distrust();
 
@@ -78,6 +86,9 @@ class WorkQueue {
   void recover();
   void test_failed(int64_t now);
   void start_test(int64_t now);
+  void test_ended(int64_t now, bool good);
+  void reclaim_answered();
+  void free_lost_entries();
   void refuse_unit(uint32_t unit_bytes);
   void refuse_batch(uint32_t members);
   void stop_batches();
@@ -103,9 +114,8 @@ class WorkQueue {
   uint64_t most_page_bytes_;
   bool unit_halved_ = false;
 
+  /// Of operations that are under way or lost, tests too.
   uint32_t entries_ = 0;
-  /// Of those, of operations that were lost.
-  uint32_t lost_entries_ = 0;
   bool blocked_ = false;
   /// In a row.
   uint32_t fruitless_flights_ = 0;
@@ -116,6 +126,7 @@ class WorkQueue {
   std::vector<std::unique_ptr<Flight>> lost_flights_;
 
   std::unique_ptr<Flight> test_flight_;
+  bool test_drains_ = false;
   int64_t test_deadline_ = 0;
   int64_t next_test_ = 0;
   uint32_t tests_failed_ = 0;

@@ -7,6 +7,7 @@
 
 #include "../dsa/ahead_checks.h"
 #include "../dsa/clock.h"
+#include "../dsa/flight.h"
 #include "support/dsa_counting_calls.h"
 #include "support/dsa_rig.h"
 #include "support/emulated.h"
@@ -354,6 +355,92 @@ TEST(dsa_devices_that_answer_much_too_late_harm_nothing) {
   CHECK(rig.report().counters.lost > 0);
 }
 
+// What was lost may still have its place in the queue, and a dedicated queue drops what is too much without a word:
+// those places are not given away before they are free.
+TEST(dsa_devices_places_of_lost_operations_are_kept) {
+  dsa::EmulatedQueue queue = dedicated_queue();
+  queue.size = 4;
+  queue.max_batch = 1;
+  dsa::EmulatorConfig config = one_device({queue});
+  config.devices.front().latency_microseconds = 1000;
+  DriverRig rig(config);
+  short_limits(rig);
+  rig.options.limits.sick_tests = 1000;
+  rig.options.limits.record_milliseconds = 300;
+  // The probes take two compares. These two come when the queue has been in use again for a while.
+  Offload& offload = rig.open({{.kind = FaultKind::late, .first = 2, .count = 2, .value = 1500}});
+  Pages pages(400);
+  fill_fifths(pages);
+  const int64_t give_up = dsa::now_nanoseconds() + int64_t{30} * 1000 * dsa::kNanosecondsPerMillisecond;
+  uint64_t answered = 0;
+  while (answered < 3 && dsa::now_nanoseconds() < give_up) {
+    PageCheck check = check_of(pages.at(), 400);
+    answered += offload.check_now(check) ? 1 : 0;
+    CHECK_EQ(compare_with_cpu(check).wrong, size_t{0});
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  CHECK_EQ(answered, uint64_t{3});
+  CHECK(rig.report().counters.lost >= 2);
+  CHECK(!rig.emulator().software_error(0).valid);
+}
+
+// An operation that is never answered leaves the queue all the same, which a DRAIN tells: more may be lost than there
+// are places.
+TEST(dsa_devices_places_of_what_is_never_answered_come_back) {
+  constexpr uint64_t kLost = 6;
+  dsa::EmulatedQueue queue = dedicated_queue();
+  queue.size = 2;
+  queue.max_batch = 1;
+  DriverRig rig(one_device({queue}));
+  rig.options.limits.record_milliseconds = 200;
+  rig.options.limits.sick_retest_milliseconds = 5;
+  std::vector<Fault> faults;
+  for (uint64_t i = 0; i < kLost; ++i) {
+    faults.push_back({.kind = FaultKind::never_written, .first = 5 + 20 * i, .count = 1});
+  }
+  Offload& offload = rig.open(faults);
+  const int64_t give_up = dsa::now_nanoseconds() + int64_t{60} * 1000 * dsa::kNanosecondsPerMillisecond;
+  while (rig.report().counters.lost < kLost && offload.usable() && dsa::now_nanoseconds() < give_up) {
+    Pages pages(100);
+    fill_fifths(pages);
+    PageCheck check = check_of(pages.at(), 100);
+    offload.check_now(check);
+    CHECK_EQ(compare_with_cpu(check).wrong, size_t{0});
+  }
+  CHECK(rig.report().counters.lost >= kLost);
+  while (rig.report().sick && dsa::now_nanoseconds() < give_up) std::this_thread::yield();
+  CHECK(fifths_are_right(offload, 100));
+}
+
+// Where no record can tell it, the device's error register does.
+TEST(dsa_devices_that_lose_work_and_report_an_error) {
+  class CallsWithError final : public CountingCalls {
+   public:
+    using CountingCalls::CountingCalls;
+    int poll_error(int, int timeout_milliseconds) override {
+      CHECK_EQ(timeout_milliseconds, 0);
+      return error;
+    }
+    std::atomic<int> error = 0;
+  };
+  for (const int error : {0, 1, -ENXIO}) {
+    DriverRig rig(one_device({{}}));
+    CallsWithError calls(rig.emulator());
+    calls.error = error;
+    rig.options.calls = &calls;
+    rig.options.limits.record_milliseconds = 100;
+    rig.options.limits.sick_tests = 0;
+    Offload& offload = rig.open({{.kind = FaultKind::never_written, .count = kForEver}});
+    Pages pages(10);
+    pages.fill(0);
+    PageCheck check = check_of(pages.at(), 10);
+    CHECK(!offload.check_now(check));
+    CHECK(contains(rig.report().reason, "not answered in time"));
+    CHECK_EQ(contains(rig.report().reason, "dsa0/errors"), error == 1);
+    rig.opened = {};
+  }
+}
+
 // Closing waits for what is under way, within its limits, and all requests are settled then.
 TEST(dsa_devices_closed_with_work_under_way) {
   for (const FaultKind kind : {FaultKind::late, FaultKind::never_written, FaultKind::device_lost}) {
@@ -414,6 +501,28 @@ TEST(dsa_devices_are_not_used_after_a_fork) {
   CHECK(WIFEXITED(status));
   CHECK_EQ(WEXITSTATUS(status), 0);
   CHECK(answers_rightly(offload, pages.at(), 10));
+}
+
+// What a child shares with its parent is read-only for both until one of them writes: a device that stores a record
+// would meet a page fault.
+TEST(dsa_devices_memory_of_submissions_is_not_a_childs) {
+  const std::unique_ptr<dsa::Flight> flight = dsa::Flight::create(100);
+  const std::unique_ptr<dsa::Flight> large = dsa::Flight::create(1024);
+  const pid_t child = fork();
+  if (child == 0) {
+    const auto is_mapped = [](const void* address) {
+      unsigned char residence = 0;
+      const auto page = reinterpret_cast<uintptr_t>(address) / kPageBytes * kPageBytes;
+      return mincore(reinterpret_cast<void*>(page), kPageBytes, &residence) == 0;
+    };
+    const bool any = is_mapped(flight->records()) || is_mapped(&flight->batch_record()) ||
+                     is_mapped(large->first_descriptor()) || is_mapped(large->records() + 1023);
+    _exit(any ? 1 : 0);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  CHECK(WIFEXITED(status));
+  CHECK_EQ(WEXITSTATUS(status), 0);
 }
 
 }  // namespace vmsnap::test

@@ -112,7 +112,8 @@ DSA_CASE(qemu_async_oversized_batch) {
   CHECK(offload->check_now(check));
   CHECK_EQ(check.answers().size(), kBatchPages + 1);
   CHECK(all_right(check));
-  if (!backend.has_batches()) return;
+  // A real queue may take less.
+  if (!backend.has_batches() || offload->reports().front().batch_pages < kBatchPages) return;
   // A batch has at least two members, so the last page goes alone.
   CHECK_EQ(sum_of_counters(*offload).batches, uint64_t{1});
   CHECK_EQ(sum_of_counters(*offload).descriptors, uint64_t{kBatchPages + 1});

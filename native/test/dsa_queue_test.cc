@@ -3,8 +3,11 @@
 #include <fstream>
 #include <vector>
 
+#include "../dsa/clock.h"
+#include "../dsa/dispatcher.h"
 #include "../dsa/line.h"
 #include "../dsa/numa.h"
+#include "../dsa/offload_open.h"
 #include "../dsa/queue_handle.h"
 #include "support/check.h"
 #include "support/offload_rig.h"
@@ -306,6 +309,9 @@ TEST(dsa_queue_write_tells_errors) {
   CHECK_EQ(write_eight({64, -ENXIO}).sent.error, ENXIO);
   CHECK_EQ(write_eight({-EINTR, -EINTR}).sent.taken, uint32_t{8});
   CHECK_EQ(write_eight(std::vector<ssize_t>(1000, -EINTR)).sent.error, EAGAIN);
+  // Less than a descriptor is nothing that a queue does.
+  CHECK_EQ(write_eight({64, 63}).sent.error, EIO);
+  CHECK_EQ(write_eight({64, 63}).sent.taken, uint32_t{1});
   // A kernel that claims more than it was given.
   CHECK_EQ(write_eight({64 * 100}).sent.taken, uint32_t{8});
 }
@@ -327,6 +333,49 @@ TEST(dsa_queue_distances_of_nodes_with_gaps) {
     CHECK_EQ(distances.between(1, node), 10U);
   }
   CHECK_EQ(dsa::NumaDistances(folder.path("none")).between(0, 1), 10U);
+}
+
+TEST(dsa_queue_near_ones_first_and_far_ones_where_they_are_full) {
+  const TempFolder folder;
+  for (const auto& [node, row] : {std::pair{"node0", "10 21\n"}, {"node1", "21 10\n"}}) {
+    std::filesystem::create_directory(folder.path(node));
+    std::ofstream(folder.path(node) + "/distance") << row;
+  }
+  dsa::EmulatorConfig config;
+  config.devices = {{.number = 0, .numa_node = 1}, {.number = 1, .numa_node = 0}};
+  dsa::OffloadLimits limits;
+  limits.depth = 1;
+  limits.batch_pages = 4;
+  OffloadRig rig(config, limits);
+  if (!rig.ready()) return;
+  dsa::OpenedQueues opened = dsa::open_queues(rig.options());
+  dsa::Dispatcher dispatcher(std::move(opened.queues), limits, dsa::NumaDistances(folder.path(".")));
+  CHECK(dispatcher.has_several_nodes());
+  Pages pages(64);
+  dsa::PageCheck check;
+  for (const int node : {0, 1, 0, 1}) {
+    check.reset(4096);
+    check.add(pages.at(), 64);
+    dispatcher.add(check);
+    dsa::Flight* const near = dispatcher.next_flight(node);
+    dsa::Flight* const far = dispatcher.next_flight(node);
+    CHECK(dispatcher.next_flight(node) == nullptr);  // one entry of each is used
+    CHECK_EQ(near->queue->numa_node(), node);
+    CHECK_EQ(far->queue->numa_node(), 1 - node);
+    for (dsa::Flight* const flight : {near, far}) {
+      CHECK(dispatcher.submitted(flight, {.taken = 0, .error = EAGAIN, .refusals = 1}) == nullptr);
+    }
+    dispatcher.tend(dsa::now_nanoseconds());  // may be tried again
+    while (dsa::Flight* const flight = dispatcher.next_flight(node)) {
+      const uint32_t taken = flight->descriptor_count();
+      CHECK(dispatcher.submitted(flight, {.taken = taken}) == flight);
+      dsa::Settlement none;
+      none.pages_unknown = flight->members;
+      dispatcher.settled(flight, none);
+    }
+    CHECK(dsa::Dispatcher::is_settled(check));
+  }
+  dispatcher.close();
 }
 
 TEST(dsa_queue_line_cuts_what_a_queue_can_take) {

@@ -212,6 +212,32 @@ TEST(dsa_source_mapping_of_a_file_of_somebody_else_is_refused) {
   CHECK_EQ(allocated_blocks(file.get()), int64_t{0});
 }
 
+// A child has no mapping, and what stands in its place there belongs to somebody else.
+TEST(dsa_source_mapping_is_not_a_childs) {
+  const UniqueFd file = temp_file("/dev/shm");
+  write_at(file.get(), std::vector<uint8_t>(kHuge), 0);
+  int error = 0;
+  std::unique_ptr<SourceMapping> mapping = SourceMapping::map(file.get(), error);
+  CHECK_EQ(error, 0);
+  auto* const place = const_cast<uint8_t*>(mapping->at(0));
+  const pid_t child = fork();
+  if (child == 0) {
+    unsigned char residence = 0;
+    const bool inherited = mincore(place, 4096, &residence) == 0;
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
+    const bool taken = mmap(place, 4096, PROT_READ | PROT_WRITE, flags, -1, 0) == place;
+    mapping.reset();
+    _exit(!inherited && taken && mincore(place, 4096, &residence) == 0 ? 0 : 1);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  CHECK(WIFEXITED(status));
+  CHECK_EQ(WEXITSTATUS(status), 0);
+  mapping.reset();
+  unsigned char residence = 0;
+  CHECK(mincore(place, 4096, &residence) != 0);
+}
+
 TEST(dsa_source_mapping_of_huge_pages_is_kept) {
   constexpr size_t kBytes = 4 * kHuge;
   const UniqueFd file(memfd_create("vmsnap-test", MFD_CLOEXEC | MFD_HUGETLB));

@@ -40,3 +40,12 @@ test('help and wrong calls do without the library', (t) => {
     );
   }
 });
+
+test('no command loads the whole library', (t) => {
+  const files = readdirSync(join(ROOT, 'cli'), { recursive: true, encoding: 'utf8' }).filter((name) =>
+    name.endsWith('.ts'),
+  );
+  for (const file of files) {
+    t.notRegex(readFileSync(join(ROOT, 'cli', file), 'utf8'), /import\('[./]*lib\/index\.js'\)/, file);
+  }
+});

@@ -13,7 +13,7 @@ import {
   save,
 } from '../../lib/index.js';
 import { failsWith, sameBytes } from '../lib/support/expect.js';
-import { GIB, MIB, mixedMemory, PAGE, writeSparse } from '../lib/support/memory.js';
+import { GIB, MIB, mixedMemory, PAGE, usedPages, writeSparse } from '../lib/support/memory.js';
 import { workspace } from '../lib/support/workspace.js';
 import { type Range, STATE_SHAPES, UUID, writeSnapshot } from '../support/snapshots/cloudHypervisor.js';
 
@@ -53,6 +53,8 @@ for (const [what, shape] of Object.entries(STATE_SHAPES)) {
     }
     const described = (await inspectMemoryFile(snapshot))!;
     t.deepEqual(described.memory.regions, saved.regions);
+    const stored = usedPages(MEMORY);
+    t.deepEqual(described.memory.pages, { stored, zero: SIZE / PAGE - stored, absent: 0 });
     t.deepEqual(described.facts, [{ key: 'vcpus', label: 'vCPUs', value: 4 }]);
     t.is(
       described.fileBytes,

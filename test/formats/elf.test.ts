@@ -1,7 +1,7 @@
 /** ELF cores that the test makes: every shape that real ones have, and every hazard. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
-import { extract, inspect, inspectMemoryFile, save } from '../../lib/index.js';
+import { extract, inspect, inspectMemoryFile, load, save } from '../../lib/index.js';
 import { failsWith, sameBytes } from '../lib/support/expect.js';
 import { mixedMemory, PAGE, randomMemory } from '../lib/support/memory.js';
 import { workspace } from '../lib/support/workspace.js';
@@ -36,15 +36,61 @@ for (const bits of [64, 32] as const) {
   });
 }
 
-test('what a core has fewer bytes of in the file is zero, and pages that begin within are filled', async (t) => {
+test('what a core has fewer bytes of in the file is absent, but for what another segment has', async (t) => {
+  const files = workspace(t);
+  // As makedumpfile -E leaves out pages; and as QEMU with paging=on cuts a mapping off at the end of a RAM block.
+  const core = makeElf([
+    { physical: 0, virtual: 0x1000000, bytes: LOW.subarray(0, 2 * PAGE), memoryBytes: 20 * PAGE },
+    { physical: 5 * PAGE, virtual: 0x7000, bytes: HIGH.subarray(0, 3 * PAGE) },
+    { physical: 9 * PAGE, virtual: 0x97000, bytes: Buffer.alloc(0), memoryBytes: 2 * PAGE },
+    { physical: 18 * PAGE, virtual: 0x3000, bytes: HIGH.subarray(0, PAGE), memoryBytes: 6 * PAGE },
+    { physical: 40 * PAGE, bytes: Buffer.alloc(0), memoryBytes: 3 * PAGE },
+  ]);
+  // QEMU writes -1 where a segment has no bytes in the file.
+  core.writeBigUInt64LE(2n ** 64n - 1n, 64 + 64 + 56 * 5 + 8);
+  writeFileSync(files.path('core'), core);
+  const expected = Buffer.alloc(24 * PAGE);
+  expected.set(LOW.subarray(0, 2 * PAGE));
+  expected.set(HIGH.subarray(0, 3 * PAGE), 5 * PAGE);
+  expected.set(HIGH.subarray(0, PAGE), 18 * PAGE);
+  const absent = [2, 3, 4, ...Array.from({ length: 10 }, (_, i) => 8 + i), ...[19, 20, 21, 22, 23]];
+  const regions = withMemoryFile(files.path('core'), (file) => {
+    t.deepEqual(file.countPages?.(), { stored: 6, zero: undefined, absent: absent.length + 3 });
+    t.true(file.pages.mayHaveAbsent);
+    return readMemory(file);
+  });
+  sameBytes(t, regions[0]!.bytes, expected);
+  t.deepEqual(
+    regions.map((region) => region.absent),
+    [absent, [0, 1, 2]],
+  );
+  await save(files.path('core'), files.path('image'), { segmentSize: 2 ** 20 });
+  t.is((await inspect(files.path('image'))).memory.pages?.absent, absent.length + 3);
+  const { warnings } = await load(files.path('image'), files.path('target'));
+  t.deepEqual(
+    warnings.map(({ code }) => code),
+    ['absent-pages'],
+  );
+  sameBytes(t, readFileSync(files.path('target')), Buffer.concat([expected, Buffer.alloc(3 * PAGE)]));
+});
+
+test('segments that begin and end within pages: filled with zeros, and a page of which there is a byte is not absent', (t) => {
+  const files = workspace(t);
   const core = makeElf([
     { physical: 0x800, bytes: LOW.subarray(0, 0x900), memoryBytes: 3 * PAGE },
-    { physical: 0x4000, bytes: LOW.subarray(0, PAGE) },
+    { physical: 0x4400, bytes: LOW.subarray(0, PAGE) },
+    { physical: 0x3800, bytes: Buffer.alloc(0), memoryBytes: 0xc00 },
   ]);
-  const expected = Buffer.alloc(5 * PAGE);
+  const expected = Buffer.alloc(6 * PAGE);
   expected.set(LOW.subarray(0, 0x900), 0x800);
-  expected.set(LOW.subarray(0, PAGE), 0x4000);
-  sameBytes(t, await saveAndLoad(t, workspace(t), core), expected);
+  expected.set(LOW.subarray(0, PAGE), 0x4400);
+  writeFileSync(files.path('core'), core);
+  const [region] = withMemoryFile(files.path('core'), (file) => {
+    t.deepEqual(file.countPages?.(), { stored: 4, zero: undefined, absent: 2 });
+    return readMemory(file);
+  });
+  sameBytes(t, region!.bytes, expected);
+  t.deepEqual(region!.absent, [2, 3]);
 });
 
 test('many program headers: their number stands in the first section header', async (t) => {
@@ -183,6 +229,15 @@ const HOSTILE: readonly [string, 'CORRUPT' | 'UNSUPPORTED', RegExp, () => Buffer
         { physical: 0, virtual: 0x400000, bytes: LOW },
         { physical: 0, virtual: 0x600000, bytes: LOW },
       ]),
+  ],
+  [
+    'of a process with one segment',
+    'UNSUPPORTED',
+    /core of a process/,
+    () =>
+      makeElf([{ physical: 0, virtual: 0x400000, bytes: LOW }], {
+        notes: elfNotes([{ name: 'CORE', type: 6, contents: Buffer.alloc(16) }]),
+      }),
   ],
   ['without memory', 'CORRUPT', /lists no memory/, () => makeElf([])],
   ['that ends within its header', 'CORRUPT', /within its header/, () => edited(() => {}).subarray(0, 60)],

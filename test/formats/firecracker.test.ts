@@ -15,7 +15,7 @@ import {
 } from '../../lib/index.js';
 import { emulatedDevice } from '../lib/support/dsa.js';
 import { failsWith, sameBytes } from '../lib/support/expect.js';
-import { GIB, MIB, mixedMemory, PAGE, randomMemory, writeSparse } from '../lib/support/memory.js';
+import { GIB, MIB, mixedMemory, PAGE, randomMemory, usedPages, writeSparse } from '../lib/support/memory.js';
 import { type Workspace, workspace } from '../lib/support/workspace.js';
 import { writePages, writeVmstate } from '../support/snapshots/firecracker.js';
 
@@ -44,6 +44,8 @@ test('a full snapshot with its state file', async (t) => {
   const report = (await inspectMemoryFile(memory, { vmstate: folder.path('state') }))!;
   t.is(report.format, 'firecracker');
   t.deepEqual(report.memory.regions, [{ name: 'ram', gpa: 0, sizeBytes: bytes.length }]);
+  const stored = usedPages(bytes);
+  t.deepEqual(report.memory.pages, { stored, zero: bytes.length / PAGE - stored, absent: 0 });
   t.is(report.fileBytes, bytes.length + 70_001);
   t.deepEqual(report.attachments, [{ name: 'vmstate', sizeBytes: 70_001 }]);
 });
@@ -174,6 +176,10 @@ test('a diff on a device, in a chain, in an estimate and in a comparison', async
   t.deepEqual(estimated.pages, saved.pages);
   const sampled = await estimate(memory, { segmentSize: MIB, diffBase: base, sampleBytes: 16 * MIB });
   t.true(sampled.imageBytes.low <= saved.imageBytes && saved.imageBytes <= sampled.imageBytes.high);
+
+  const described = (await inspectMemoryFile(memory, { diffBase: base }))!.memory.pages;
+  // 700, 512 and 40 pages of the base; of the diff what lies elsewhere.
+  t.deepEqual(described, { stored: 1252 + 30 + 100, zero: merged.length / PAGE - 1382, absent: 0 });
 
   const full = await save(base, folder.path('monday'), { ...OPTIONS, format: 'firecracker' });
   t.is(full.pages.data > 0, true);

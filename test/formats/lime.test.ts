@@ -55,7 +55,11 @@ for (const [format, make] of FORMATS) {
       { start: PAGE + 3 * BLOCK, bytes: LOW },
     ]);
     writeFileSync(files.path('file'), file);
-    const regions = withMemoryFile(files.path('file'), (memory) => readMemory(memory, 3 * 2 ** 20));
+    const regions = withMemoryFile(files.path('file'), (memory) => {
+      const stored = BLOCK / PAGE + (2 * LOW.length) / PAGE;
+      t.deepEqual(memory.countPages?.(), { stored, zero: BLOCK / PAGE, absent: 0 });
+      return readMemory(memory, 3 * 2 ** 20);
+    });
     t.deepEqual(
       regions.map(({ gpa, bytes }) => [gpa, bytes.length]),
       [

@@ -22,6 +22,7 @@ const START: StartManifest = {
   labels: new Map([['a', '1']]),
   source: { kind: 'raw', name: 'memory' },
   base: undefined,
+  encryption: undefined,
   regions: [
     { name: 'low', gpa: 0, sizeBytes: 8192 },
     { name: 'high', gpa: 2 ** 32, sizeBytes: undefined },

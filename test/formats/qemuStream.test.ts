@@ -513,6 +513,7 @@ function mapped(header: Parameters<typeof mappedHeader> | [] = [], blockPages = 
 test('mapped-ram: the bitmap tells, not what stands in the place of a page', (t) => {
   withStream(mapped(), (file, finder) => {
     t.is(file.format, 'qemu-mapped-ram');
+    t.deepEqual(file.countPages?.(), { stored: 2, zero: 2, absent: 0 });
     t.deepEqual(readRegion(file, finder, 0), { bytes: Buffer.concat([zero, a, zero, zero]), absent: [] });
     t.is(finder.nextUsed(0, 0, 4 * PAGE), PAGE);
     t.is(finder.nextUsed(0, 2 * PAGE, 4 * PAGE), 3 * PAGE);
@@ -544,6 +545,7 @@ test('mapped-ram: a large block is searched by its bitmap', (t) => {
   t.is(finder.nextUsed(0, 0, pages * PAGE), 150_001 * PAGE);
   t.is(finder.nextUsed(0, 150_002 * PAGE, pages * PAGE), pages * PAGE);
   t.is(finder.nextUsed(0, 3 * PAGE, 5 * PAGE), 5 * PAGE);
+  t.deepEqual(file.countPages?.(), { stored: 1, zero: pages - 1, absent: 0 });
   file.close();
   closeSync(again);
 });

@@ -10,8 +10,9 @@ import {
   encodeIndexList,
 } from '../../formats/vmsnap/imageIndex.js';
 import { KIND_SEGMENT } from '../../formats/vmsnap/layout.js';
-import { decodePrefix, encodePrefix, type RecordPrefix } from '../../formats/vmsnap/record.js';
+import { decodePrefix, finishRecord, type RecordPrefix } from '../../formats/vmsnap/record.js';
 import { VmsnapError } from '../../lib/index.js';
+import { native } from '../../native/binding.js';
 
 const u16 = fc.integer({ min: 0, max: 2 ** 16 - 1 });
 const u32 = fc.integer({ min: 0, max: 2 ** 32 - 1 });
@@ -54,37 +55,38 @@ test('header', (t) => {
   );
 });
 
-const prefixes: fc.Arbitrary<Omit<RecordPrefix, 'crc'>> = fc.record({
+const prefixes: fc.Arbitrary<Omit<RecordPrefix, 'tablesCrc' | 'crc'>> = fc.record({
   kind: fc.constant(KIND_SEGMENT),
-  tablesBytes: fc.integer({ min: 0, max: 2 ** 21 }).map((n) => n * 8),
+  tablesBytes: fc.integer({ min: 0, max: 64 }).map((n) => n * 8),
   payloadBytes: fc.integer({ min: 0, max: 128 * 2 ** 20 }),
   offset: u53,
   subject: u53,
   previousSegment: fc.oneof(fc.constant(-1), u32),
   chain: u32,
-  tablesCrc: u32,
+  payloadCrc: fc.constant(0),
 });
 
 test('record prefix', (t) => {
-  const encode = (prefix: Omit<RecordPrefix, 'crc'>, binding: bigint) => {
-    const bytes = Buffer.alloc(72, 0xee);
-    return { bytes, crc: encodePrefix(prefix, binding, bytes, 8) };
+  const encode = (prefix: Omit<RecordPrefix, 'tablesCrc' | 'crc'>, binding: bigint) => {
+    const bytes = Buffer.alloc(64 + prefix.tablesBytes, 0xee);
+    const crc = finishRecord(prefix, binding, undefined, bytes);
+    return { bytes, crc, tablesCrc: native.crc32c(bytes, 64, prefix.tablesBytes, 0) };
   };
   fc.assert(
     fc.property(prefixes, u64, (prefix, binding) => {
-      const { bytes, crc } = encode(prefix, binding);
-      const place = { path: 'i', offset: prefix.offset, binding, alignmentBytes: 8 };
-      t.deepEqual(decodePrefix(bytes, 8, place), { ...prefix, crc });
+      const { bytes, ...crcs } = encode(prefix, binding);
+      const place = { path: 'i', offset: prefix.offset, binding, alignmentBytes: 8, isSealed: false };
+      t.deepEqual(decodePrefix(bytes, 0, place), { ...prefix, ...crcs });
       const elsewhere = { ...place, offset: prefix.offset + 8 };
-      t.throws(() => decodePrefix(bytes, 8, elsewhere), { instanceOf: VmsnapError });
+      t.throws(() => decodePrefix(bytes, 0, elsewhere), { instanceOf: VmsnapError });
       const other = { ...place, binding: binding ^ 1n };
-      t.throws(() => decodePrefix(bytes, 8, other), { instanceOf: VmsnapError });
+      t.throws(() => decodePrefix(bytes, 0, other), { instanceOf: VmsnapError });
     }),
   );
   const [prefix] = fc.sample(prefixes, { numRuns: 1, seed: 1 });
-  const place = { path: 'i', offset: prefix!.offset, binding: 5n, alignmentBytes: 8 };
+  const place = { path: 'i', offset: prefix!.offset, binding: 5n, alignmentBytes: 8, isSealed: false };
   t.deepEqual(
-    everyFlipIsCorrupt(encode(prefix!, 5n).bytes.subarray(8), (bytes) => decodePrefix(bytes, 0, place)),
+    everyFlipIsCorrupt(encode(prefix!, 5n).bytes.subarray(0, 64), (bytes) => decodePrefix(bytes, 0, place)),
     [],
   );
 });
@@ -101,7 +103,8 @@ const footers: fc.Arbitrary<Footer> = fc.record({
 });
 
 test('footer', (t) => {
-  const decode = (bytes: Buffer, footer: Footer) => decodeFooter(bytes, footer.fileBytes - 96, footer.binding, 'i');
+  const decode = (bytes: Buffer, footer: Footer) =>
+    decodeFooter(bytes, footer.fileBytes - 96, { binding: footer.binding, seal: undefined }, 'i');
   fc.assert(fc.property(footers, (footer) => void t.deepEqual(decode(encodeFooter(footer), footer), footer)));
   const [footer] = fc.sample(footers, { numRuns: 1, seed: 1 });
   t.deepEqual(

@@ -17,11 +17,21 @@ const HOST_FILE_LIMIT_BYTES = 16 * MEBIBYTE;
 const HOST_FOLDERS = ['/usr/include', '/usr/lib/x86_64-linux-gnu', '/usr/bin', '/usr/lib', '/usr/share'];
 
 /** Everything that the guest boots from: busybox, its init script, and what fills its memory. */
-export function guestEntries(busyboxPath: string, memoryMiB: number, content: GuestContent): InitramfsEntry[] {
+export function guestEntries(
+  busyboxPath: string,
+  memoryMiB: number,
+  content: GuestContent,
+  dirtyMiB = 0,
+): InitramfsEntry[] {
   const archive = new Archive();
   archive.add({ kind: 'character-device', path: '/dev/console', mode: 0o600, major: 5, minor: 1 });
   archive.add({ kind: 'copy', path: '/bin/busybox', mode: 0o755, from: busyboxPath });
-  archive.add({ kind: 'file', path: '/init', mode: 0o755, content: initScript(fillingOf(memoryMiB, content)) });
+  archive.add({
+    kind: 'file',
+    path: '/init',
+    mode: 0o755,
+    content: initScript({ ...fillingOf(memoryMiB, content), dirtyMiB }),
+  });
   if (content === 'full') addHostContent(archive, memoryMiB);
   return archive.entries;
 }
@@ -38,7 +48,7 @@ export function moduleEntries(kernel: string, modules: readonly string[]): Initr
   return [{ kind: 'folder', path: '/modules' }, ...copies];
 }
 
-function fillingOf(memoryMiB: number, content: GuestContent): Filling {
+function fillingOf(memoryMiB: number, content: GuestContent): Omit<Filling, 'dirtyMiB'> {
   if (content === 'small') return { copies: 3, randomMiB: 4, heapRecords: 20_000, nodeHeapMiB: 0 };
   return {
     copies: 4,

@@ -19,6 +19,8 @@ export interface GuestOptions {
   folder?: string;
   /** What the guest's memory is filled with. */
   content?: GuestContent;
+  /** Memory that the guest writes over and over, all of it about three times a second; default none. */
+  dirtyMiB?: number;
   /** Where its memory lies; default a file that QEMU maps shared. `private`: plain -m. */
   memory?: 'file' | 'memfd' | 'private' | undefined;
   /** More devices, as QEMU's -device takes them. */
@@ -94,7 +96,7 @@ export class Guest {
     this.memoryBytes = options.memoryMiB * 2 ** 20;
     const initramfs = join(folder, 'initramfs');
     writeInitramfs(initramfs, [
-      ...guestEntries(tools.busybox, options.memoryMiB, options.content ?? 'small'),
+      ...guestEntries(tools.busybox, options.memoryMiB, options.content ?? 'small', options.dirtyMiB ?? 0),
       ...moduleEntries(tools.kernel, options.modules ?? []),
     ]);
     const devices = (options.devices ?? []).flatMap((device) => ['-device', device]);

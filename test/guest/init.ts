@@ -17,7 +17,12 @@ export interface Filling {
   heapRecords: number;
   /** The heap of a Node process, if the archive carries one; 0 for none. */
   nodeHeapMiB: number;
+  /** Memory that is written over and over once the counter runs, each page with something else each time; 0: none. */
+  dirtyMiB: number;
 }
+
+/** The writer writes once in so many seconds, beside what that takes. */
+const DIRTY_PAUSE_SECONDS = 0.3;
 
 export function initScript(filling: Filling): string {
   return `#!/bin/busybox sh
@@ -49,6 +54,7 @@ awk 'BEGIN {
 }' &
 while [ ! -e /memory/heap-is-full ]; do sleep 0.05; done
 ${filling.nodeHeapMiB > 0 ? nodeHeap(filling.nodeHeapMiB) : ''}
+${filling.dirtyMiB > 0 ? writer(filling.dirtyMiB) : ''}
 echo ${READY_MARKER}
 count=0
 while :; do
@@ -57,6 +63,23 @@ while :; do
   sleep 0.2
 done
 `;
+}
+
+/** Copies a file over another, from 64 KiB further on each time. */
+function writer(dirtyMiB: number): string {
+  const blocks = dirtyMiB * 16;
+  return `: > /memory/from
+while [ "$(wc -c < /memory/from)" -lt ${(dirtyMiB + 1) * 2 ** 20} ]; do
+  cat /memory/text.* /memory/program.* /memory/random >> /memory/from
+done
+{
+  round=0
+  while :; do
+    round=$((round + 1))
+    dd if=/memory/from of=/memory/dirty bs=64k skip=$((round % 16)) count=${blocks} conv=notrunc 2>/dev/null
+    sleep ${DIRTY_PAUSE_SECONDS}
+  done
+} &`;
 }
 
 function nodeHeap(heapMiB: number): string {

@@ -1,4 +1,4 @@
-/** `virsh save` of a real guest, in the formats that Debian's libvirt writes, against the guest's memory file. */
+/** `virsh save` and `virsh dump --memory-only` of a real guest, in formats of Debian's libvirt, against the guest's memory file. */
 import { chmodSync, copyFileSync, mkdirSync, rmSync, statSync } from 'node:fs';
 import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -13,6 +13,8 @@ const test = anyTest as TestFn<undefined>;
 const MEMORY_MIB = 128;
 /** Of those that libvirt 9 has, one that it writes itself, and the quickest of the others. */
 const FORMATS = ['raw', 'lzop'];
+/** Of the first guest, before it is saved. */
+const DUMPS = ['elf', 'kdump-zlib'] as const;
 
 const availability = guestAvailabilityOrDemand();
 const missing = availability.available ? libvirtMissing() : availability.reason;
@@ -34,6 +36,27 @@ for (const format of FORMATS) {
   else test.serial.skip(`${title} (SKIPPED: ${missing})`, () => {});
 }
 
+async function dumpedByLibvirt(
+  t: ExecutionContext,
+  guest: LibvirtGuest,
+  own: string,
+  format: (typeof DUMPS)[number],
+): Promise<void> {
+  const [file, image, back] = ['dump', 'dump.vmsnap', 'dump.back'].map((name) => join(own, name)) as [
+    string,
+    string,
+    string,
+  ];
+  await guest.dump(file, format);
+  const { regions, source } = await save(file, image, { frozen: true });
+  t.is(source.kind, format === 'elf' ? 'elf-core' : 'kdump');
+  const main = regions.find(({ gpa }) => gpa === 0)!;
+  t.is(main.sizeBytes, MEMORY_MIB * 2 ** 20);
+  await load(image, back, { region: main.name });
+  t.is(await firstDifference(join(own, 'reference'), back), undefined, format);
+  for (const path of [file, image, back]) rmSync(path);
+}
+
 async function savedByLibvirt(t: ExecutionContext, format: string): Promise<void> {
   t.timeout(240_000);
   const own = join(folder, format);
@@ -48,6 +71,7 @@ async function savedByLibvirt(t: ExecutionContext, format: string): Promise<void
   try {
     await guest.suspend();
     copyFileSync(guest.memoryFile, reference);
+    if (format === FORMATS[0]) for (const dump of DUMPS) await dumpedByLibvirt(t, guest, own, dump);
     await guest.save(file);
   } finally {
     await guest.close();

@@ -106,6 +106,11 @@ export class LibvirtGuest {
     return join(folder, found);
   }
 
+  /** `virsh dump --memory-only`: the guest stays as it is. */
+  async dump(file: string, format: 'elf' | 'kdump-zlib'): Promise<void> {
+    await this.#command(`dump ${LIBVIRT_NAME} ${file} --memory-only --format ${format}`, /dumped to/);
+  }
+
   /** Ends the guest. */
   async save(file: string): Promise<void> {
     await this.#command(`save ${LIBVIRT_NAME} ${file}`, /saved to/);

@@ -78,6 +78,15 @@ const MISTAKES: readonly (readonly [string, string, string, RegExp, RegExp?])[] 
   ['too many at a time', `parallel = 0\n${JOB}`, '1:1', /parallel must be/],
   ['a pause of a file', `${JOB}max-pause = "10s"\n`, '4:1', /max-pause is for a running machine/, /qemu:SOCKET/],
   ['a pause of all jobs', `[defaults]\nquiesce = true\n${JOB}`, '2:1', /unknown key/, /table of a job/],
+  ['live of a file', `${JOB}live = true\n`, '4:1', /live is for a running machine/, /qemu:SOCKET/],
+  ['while-paused of a file', `${JOB}while-paused = "true"\n`, '4:1', /while-paused is for a running machine/],
+  [
+    'differences of a live machine',
+    '[jobs.a]\nsource = "qemu:s"\nfolder = "s"\nlive = true\nfull-every = 7\n',
+    '5:1',
+    /full-every is for images that may be differences/,
+  ],
+  ['live of all jobs', `[defaults]\nlive = true\n${JOB}`, '2:1', /unknown key/, /table of a job/],
   ['a uuid', `${JOB}uuid = "web1"\n`, '4:1', /uuid cannot be/],
 ];
 
@@ -108,6 +117,26 @@ test('two jobs that would write one name are refused, whatever the folder is cal
   t.is((await readBackupConfig(file)).jobs.length, 2);
   writeFileSync(file, `[defaults]\nmetrics = "m.prom"\n${jobs('folder = "other"')}`);
   await failsWith(t, 'USAGE', readBackupConfig(file), /metrics is also the file of jobs\.web1/);
+});
+
+test('what is asked of a running machine; live images are whole, whatever the defaults say', async (t) => {
+  const folder = workspace(t);
+  const file = folder.path('backup.toml');
+  const keys = 'live = true\nwhile-paused = "echo"\nmax-pause = "10s"\nquiesce = true\nagent = "ga"';
+  writeFileSync(
+    file,
+    `[defaults]\nfull-every = 4\nfolder = "store"\n[jobs.a]\nsource = "qemu:s"\n${keys}\n[jobs.b]\nsource = "libvirt:b"\n`,
+  );
+  const [a, b] = (await readBackupConfig(file)).jobs;
+  t.deepEqual(a!.save.machine, {
+    live: true,
+    whilePaused: 'echo',
+    maxPauseSeconds: 10,
+    quiesce: true,
+    agent: folder.path('ga'),
+  });
+  t.is(a!.fullEvery, 1);
+  t.deepEqual([b!.save.machine, b!.fullEvery], [undefined, 4]);
 });
 
 test('defaults hold where a job says nothing; paths are those of the configuration', async (t) => {
@@ -189,7 +218,7 @@ diff-base = "/base.mem"
   );
   const { jobs } = await readBackupConfig(file);
   const [regions, running, snapshot] = jobs;
-  t.deepEqual(running!.save.machine, {
+  t.like(running!.save.machine, {
     whilePaused: 'lvcreate -s -n snap vg/web1',
     maxPauseSeconds: 30,
     quiesce: true,

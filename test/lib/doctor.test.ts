@@ -1,5 +1,6 @@
 /** The doctor: every fault that it knows, in folders that show it, with the command that mends it. */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { commandStatusMeaning } from '../../lib/doctor/commandStatus.js';
 import { queueDiagnoses } from '../../lib/doctor/queueDiagnoses.js';
@@ -220,6 +221,20 @@ test('a node that is no queue', (t) => {
   t.is(nothing.verdict.outcome, 'unusable');
 });
 
+test('a node by another name: a link to it, a way around', (t) => {
+  const tree = treeFor(t).device(0).queue(0, 0);
+  writeFileSync(tree.node('wq0.0'), '');
+  const link = join(tree.root, 'my-queue');
+  symlinkSync(tree.node('wq0.0'), link);
+  for (const node of [link, `${tree.root}/dev/../dev/dsa/wq0.0`, tree.node('wq0.0')]) {
+    t.is(only(t, doctor({ ...tree.options, nodes: [node] })).code, 'node-no-device', node);
+  }
+  // A link to something else keeps its name.
+  const other = join(tree.root, 'other');
+  symlinkSync('/dev/null', other);
+  t.like(only(t, doctor({ ...tree.options, nodes: [other] })), { code: 'no-such-queue', subject: other });
+});
+
 test('an enabled queue whose node is missing', (t) => {
   const tree = treeFor(t).device(0).queue(0, 0);
   const report = doctor(tree.options);
@@ -257,7 +272,25 @@ test('a character device that is no queue is found out, and does not hang', (t) 
 
 test('what a device does not accept', (t) => {
   const op_config = '00000000,00000000,00000000,00000000,00000000,00000000,00000001,003f03bf';
-  t.is(only(t, doctor(treeFor(t).device(0).queue(0, 0, { op_config }).options)).code, 'no-compare');
+  t.like(only(t, doctor(treeFor(t).device(0).queue(0, 0, { op_config }).options)), {
+    code: 'no-compare',
+    commands: [
+      'accel-config disable-wq dsa0/wq0.0',
+      'echo 00000001,003f03ff > /sys/bus/dsa/devices/dsa0/wq0.0/op_config',
+      'accel-config enable-wq dsa0/wq0.0',
+    ],
+  });
+});
+
+test('a kernel that cannot make pages reachable', (t) => {
+  const withKernel = (kernel: string): DsaTree => treeFor(t).file('proc/sys/kernel/osrelease', kernel);
+  const old = doctor(withKernel('5.10.0-32-amd64').device(0).queue(0, 0, { state: 'disabled' }).options);
+  t.deepEqual(codes(old), ['Linux 5.10.0-32-amd64 kernel-too-old', 'dsa0/wq0.0 queue-disabled']);
+  for (const kernel of ['5.14.0', '6.1.0-28-amd64', 'odd']) {
+    const report = doctor(withKernel(kernel).device(0).queue(0, 0, { state: 'disabled' }).options);
+    t.deepEqual(codes(report), ['dsa0/wq0.0 queue-disabled'], kernel);
+  }
+  t.deepEqual(doctor(withKernel('4.19.0').options).diagnoses, []);
 });
 
 test('an emulated device passes, and every report of it says what it is', (t) => {

@@ -14,7 +14,7 @@ import {
 } from '../../lib/index.js';
 import { STATE_SHAPES, writeSnapshot } from '../support/snapshots/cloudHypervisor.js';
 import { failsWith, sameBytes } from './support/expect.js';
-import { MIB, mixedMemory } from './support/memory.js';
+import { MIB, mixedMemory, randomMemory } from './support/memory.js';
 import { cat, makeFifo, Pipe } from './support/pipes.js';
 import { startWork, succeed } from './support/work.js';
 import { workspace } from './support/workspace.js';
@@ -39,6 +39,62 @@ test('raw memory that looks like something else: refused with the way out, and t
   sameBytes(t, readFileSync(back), LOOKALIKE);
   t.true((await compare(memory, image, { format: 'raw' })).equal);
   t.is((await estimate(memory, { format: 'raw' })).memoryBytes, LOOKALIKE.length);
+});
+
+/** What users may take for a memory file: how it begins (magic, and where it stands), and what is said. */
+const NO_MEMORY: readonly (readonly [Buffer, number, RegExp])[] = [
+  [Buffer.from('PAGEDUMP'), 0, /Windows crash dump .32 bit/],
+  [Buffer.from('HIBR'), 0, /hibernation file of Windows/],
+  [Buffer.from('d2bed2be08000000', 'hex'), 0, /suspended VMware machine/],
+  [Buffer.from('\x7fVirtualBox SavedState V2.0\n', 'latin1'), 0, /saved state of a VirtualBox machine/],
+  [Buffer.from('LibxlFmt'), 0, /save image of Xen/],
+  [Buffer.from('514649fb00000003', 'hex'), 0, /qcow2 disk/],
+  [Buffer.from('KDMV'), 0, /VMDK disk/],
+  [Buffer.from('7f10dabe', 'hex'), 64, /VDI disk/],
+  [Buffer.from('vhdxfile'), 0, /VHDX disk/],
+  [Buffer.from('conectix'), 0, /VHD disk/],
+  [Buffer.from('S1SUSPEND\0'), 4086, /hibernated Linux/],
+  [Buffer.from('SWAPSPACE2'), 4086, /swap space/],
+  [Buffer.from('504b0304', 'hex'), 0, /zip archive/],
+  [Buffer.from('377abcaf271c', 'hex'), 0, /7z archive/],
+  [Buffer.from('ustar'), 257, /tar archive/],
+];
+
+test('files that hold no memory which could be read are refused by name, with what to do', async (t) => {
+  const folder = workspace(t);
+  const [source, image] = [folder.path('source'), folder.path('image')];
+  for (const [magic, at, what] of NO_MEMORY) {
+    // Whole pages: nothing else speaks against its being raw memory.
+    const bytes = Buffer.alloc(2 * 4096, 0x5a);
+    bytes.set(magic, at);
+    writeFileSync(source, bytes);
+    for (const refused of [save(source, image, OPTIONS), inspectMemoryFile(source)]) {
+      const { hint, offset } = await failsWith(t, 'UNSUPPORTED', refused, what);
+      t.is(offset, at);
+      t.regex(hint!, /.; if it is raw memory all the same, say so with --format raw$/);
+    }
+    t.deepEqual(folder.leftovers(), []);
+    await save(source, image, { ...OPTIONS, format: 'raw' });
+  }
+  // An image of vmsnap, cut to whole pages as a copy may be.
+  writeFileSync(source, Buffer.concat([readFileSync(image), Buffer.alloc(4096)]).subarray(0, 4096));
+  await failsWith(t, 'UNSUPPORTED', save(source, folder.path('again'), OPTIONS), /an image of vmsnap already/);
+});
+
+test('compressed bytes from a pipe are not saved as memory', async (t) => {
+  const folder = workspace(t);
+  const fifo = makeFifo(folder.path('fifo'));
+  const memory = Buffer.concat([gzipSync(randomMemory(MIB)), Buffer.alloc(4096)]);
+  writeFileSync(folder.path('packed'), memory.subarray(0, MIB));
+  let feed = cat(folder.path('packed'), fifo);
+  const { hint } = await failsWith(t, 'UNSUPPORTED', save(fifo, folder.path('image'), OPTIONS), /compressed with gzip/);
+  t.regex(hint!, /"gzip -dc" before vmsnap in the pipe/);
+  await feed;
+  feed = cat(folder.path('packed'), fifo);
+  await save(fifo, folder.path('image'), { ...OPTIONS, format: 'raw' });
+  await feed;
+  await load(folder.path('image'), folder.path('back'));
+  sameBytes(t, readFileSync(folder.path('back')), memory.subarray(0, MIB));
 });
 
 test('the same through a named pipe', async (t) => {

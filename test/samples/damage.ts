@@ -113,7 +113,7 @@ const header: DamagedSample[] = [
   {
     name: 'reserved-incompatible-feature',
     base: 'zstd',
-    make: sealed((image) => void image.header.writeBigUInt64LE(8n, 24)),
+    make: sealed((image) => void image.header.writeBigUInt64LE(32n, 24)),
     code: 'UNSUPPORTED',
   },
   { name: 'header-reserved-bytes', base: 'zstd', make: sealed((image) => void image.header.writeUInt8(1, 45)) },

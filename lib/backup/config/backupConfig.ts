@@ -4,6 +4,8 @@ import type {
   AttachmentOption,
   CodecName,
   DetectorName,
+  EncryptionOptions,
+  KeySources,
   LayoutName,
   MachineOptions,
   RegionOption,
@@ -36,6 +38,8 @@ export interface BackupJob {
     readonly codec: CodecName | undefined;
     readonly level: number | undefined;
     readonly threads: number | undefined;
+    readonly memoryLimitBytes: number | undefined;
+    readonly writeBytesPerSecond: number | undefined;
     readonly detector: DetectorName | undefined;
     readonly layout: LayoutName | undefined;
     readonly regions: readonly RegionOption[] | undefined;
@@ -45,11 +49,13 @@ export interface BackupJob {
     readonly segmentSize: number | undefined;
     readonly chunkSize: number | undefined;
     readonly frozen: boolean;
+    /** Only of a source that is a running machine. */
+    readonly machine: MachineOptions | undefined;
     readonly labels: ReadonlyMap<string, string>;
     readonly attachments: readonly AttachmentOption[];
-    /** Of a source that is a running machine. */
-    readonly machine: MachineOptions | undefined;
   };
+  /** Undefined: images are not encrypted. No secrets, only where they are. */
+  readonly encryption: JobEncryption | undefined;
   /** Images in a chain: a full one, and then differential ones; 1: every image is full. */
   readonly fullEvery: number;
   /** Undefined: nothing is ever removed. */
@@ -58,6 +64,12 @@ export interface BackupJob {
   readonly hooks: BackupHooks;
   readonly healthCheck: HealthCheck | undefined;
   readonly metricsFile: string | undefined;
+}
+
+export interface JobEncryption {
+  readonly encryption: EncryptionOptions;
+  /** What opens the images, as bases and to verify them; undefined: only their recipients can. */
+  readonly keys: KeySources | undefined;
 }
 
 export interface BackupHooks {

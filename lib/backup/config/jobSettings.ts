@@ -7,9 +7,10 @@ import {
   SEGMENT_MAX_BYTES,
   SEGMENT_MIN_BYTES,
 } from '../../../formats/vmsnap/layout.js';
+import { WRITE_RATE_MIN } from '../../limits.js';
 import { CODECS, DETECTORS, FORMATS, LAYOUTS } from '../../optionWords.js';
-import type { CodecName, DetectorName, LayoutName, SourceOptions } from '../../types.js';
-import type { BackupHooks, BackupJob, BackupSource, HealthCheck } from './backupConfig.js';
+import type { CodecName, DetectorName, LayoutName, MachineOptions, SourceOptions } from '../../types.js';
+import type { BackupHooks, BackupJob, BackupSource, HealthCheck, JobEncryption } from './backupConfig.js';
 import type { ConfigTable } from './configTable.js';
 import { templateFault } from './nameTemplate.js';
 
@@ -24,22 +25,14 @@ const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 /** `qemu:SOCKET`, `libvirt:DOMAIN`: no files. */
 const LIVE_SOURCE = /^(qemu|libvirt):./;
 
+/** Of a source that is a running machine. */
+const MACHINE_KEYS = ['live', 'while-paused', 'max-pause', 'quiesce', 'agent'];
+
 /** Keys that name one machine, and so make no sense for all. */
 const OF_ONE_JOB: Readonly<Record<string, string>> = Object.fromEntries(
-  [
-    'source',
-    'command',
-    'command-timeout',
-    'regions',
-    'vmstate',
-    'diff-base',
-    'vm',
-    'uuid',
-    'while-paused',
-    'max-pause',
-    'quiesce',
-    'agent',
-  ].map((key) => [key, 'it belongs into the table of a job']),
+  ['source', 'command', 'command-timeout', 'regions', 'vmstate', 'diff-base', 'vm', 'uuid', ...MACHINE_KEYS].map(
+    (key) => [key, 'it belongs into the table of a job'],
+  ),
 );
 
 /** Settings of a save that belong to one source. */
@@ -76,6 +69,9 @@ export function readJob(table: ConfigTable, home: string): { own: OwnSettings; s
   };
   const settings = readSettings(table, home);
   table.refuseOthers();
+  if (sourceSettings.machine?.live === true && (settings.fullEvery ?? 1) > 1) {
+    throw table.wrong('full-every', 'is for images that may be differences, and live ones are whole', 'leave one out');
+  }
   return { own, settings };
 }
 
@@ -88,25 +84,24 @@ function readSourceSettings(table: ConfigTable, home: string): SourceSettings {
     regions,
     vmstate: readPath(table, 'vmstate', home),
     diffBase: readPath(table, 'diff-base', home),
-    machine: readMachine(table, home),
+    machine: readMachineOptions(table, home),
   };
 }
 
-/** As the options of `vmsnap save`. */
-function readMachine(table: ConfigTable, home: string): SourceSettings['machine'] {
+/** Undefined if there is none. */
+function readMachineOptions(table: ConfigTable, home: string): MachineOptions | undefined {
   const options = {
-    'while-paused': table.string('while-paused'),
-    'max-pause': table.duration('max-pause'),
-    quiesce: table.boolean('quiesce'),
+    live: table.boolean('live') || undefined,
+    whilePaused: table.string('while-paused'),
+    maxPauseSeconds: table.duration('max-pause'),
+    quiesce: table.boolean('quiesce') || undefined,
     agent: readPath(table, 'agent', home),
   };
-  const given = Object.entries(options).find(([, value]) => value !== undefined)?.[0];
-  if (given === undefined) return undefined;
-  if (!LIVE_SOURCE.test(table.string('source') ?? '')) {
-    throw table.wrong(given, 'is for a running machine', 'source = "qemu:SOCKET" or "libvirt:DOMAIN"');
+  const key = MACHINE_KEYS.find((name) => table.has(name));
+  if (key !== undefined && !LIVE_SOURCE.test(table.string('source') ?? '')) {
+    throw table.wrong(key, 'is for a running machine', 'source = "qemu:SOCKET" or "libvirt:DOMAIN"');
   }
-  const { quiesce, agent } = options;
-  return { whilePaused: options['while-paused'], maxPauseSeconds: options['max-pause'], quiesce, agent };
+  return Object.values(options).some((value) => value !== undefined) ? options : undefined;
 }
 
 function readPath(table: ConfigTable, key: string, home: string): string | undefined {
@@ -151,6 +146,7 @@ function readSettings(table: ConfigTable, home: string): JobSettings {
     folder: readPath(table, 'folder', home),
     nameTemplate: readTemplate(table),
     save: readSave(table, home),
+    encryption: readEncryption(table.table('encryption'), home),
     fullEvery: table.integer('full-every', 1, FULL_EVERY_MAX),
     retention: readRetention(table.table('keep')),
     verify: table.boolean('verify'),
@@ -158,6 +154,35 @@ function readSettings(table: ConfigTable, home: string): JobSettings {
     healthCheck: readHealthCheck(table.table('health-check'), home),
     metricsFile: readPath(table, 'metrics', home),
   } as JobSettings;
+}
+
+function readEncryption(table: ConfigTable | undefined, home: string): JobEncryption | undefined {
+  if (table === undefined) return undefined;
+  const recipient = table.string('recipient');
+  const recipientsFile = readPath(table, 'recipients-file', home);
+  const identityFile = readPath(table, 'identity-file', home);
+  const secret = {
+    passphraseFile: readPath(table, 'passphrase-file', home),
+    passphraseCommand: table.string('passphrase-command'),
+    credential: table.string('credential'),
+  };
+  table.refuseOthers();
+  if (recipient !== undefined && !recipient.startsWith('age1'))
+    throw table.wrong(
+      'recipient',
+      'must be a public key of age',
+      'it begins with age1; a secret key has no place here',
+    );
+  const hasSecret = Object.values(secret).some((value) => value !== undefined);
+  if (recipient === undefined && recipientsFile === undefined && !hasSecret)
+    throw table.wrong(undefined, 'names nobody who can read the images', 'as { credential = "vmsnap-key" }');
+  const encryption = {
+    recipients: recipient === undefined ? [] : [recipient],
+    recipientsFiles: recipientsFile === undefined ? [] : [recipientsFile],
+    ...secret,
+  };
+  const keys = { identityFiles: identityFile === undefined ? [] : [identityFile], ...secret };
+  return { encryption, keys: identityFile === undefined && !hasSecret ? undefined : keys };
 }
 
 function readTemplate(table: ConfigTable): string | undefined {
@@ -175,6 +200,8 @@ function readSave(table: ConfigTable, home: string): JobSettings['save'] {
     codec,
     level,
     threads: table.integer('threads', 1, 1024),
+    memoryLimitBytes: table.size('memory'),
+    writeBytesPerSecond: readRate(table),
     detector: table.choice('detector', DETECTORS),
     layout: table.choice('layout', LAYOUTS),
     format: table.choice('format', FORMATS),
@@ -184,6 +211,12 @@ function readSave(table: ConfigTable, home: string): JobSettings['save'] {
     labels: table.texts('labels'),
     attach: attach && new Map([...attach].map(([name, file]) => [name, resolve(home, file)])),
   } as JobSettings['save'];
+}
+
+function readRate(table: ConfigTable): number | undefined {
+  const rate = table.size('rate');
+  if (rate === undefined || rate >= WRITE_RATE_MIN) return rate;
+  throw table.wrong('rate', `is ${rate} bytes a second`, 'at least "64K"');
 }
 
 function readSize(table: ConfigTable, key: string, min: number, max: number): number | undefined {
@@ -265,6 +298,11 @@ export function completeJob(
   defaults: JobSettings | undefined,
 ): BackupJob {
   const pick = <K extends keyof JobSettings>(key: K): JobSettings[K] | undefined => settings[key] ?? defaults?.[key];
+  const encryption = pick('encryption');
+  // What cannot be read here cannot be a base.
+  const isSealedForOthers = encryption !== undefined && encryption.keys === undefined;
+  // The engine has no live differences (docs/decisions.md).
+  const isLive = own.sourceSettings.machine?.live === true;
   const save = <K extends keyof JobSettings['save']>(key: K) => settings.save[key] ?? defaults?.save[key];
   return {
     name,
@@ -276,6 +314,8 @@ export function completeJob(
       codec: save('codec') as CodecName | undefined,
       level: save('level') as number | undefined,
       threads: save('threads') as number | undefined,
+      memoryLimitBytes: save('memoryLimitBytes') as number | undefined,
+      writeBytesPerSecond: save('writeBytesPerSecond') as number | undefined,
       detector: save('detector') as DetectorName | undefined,
       layout: save('layout') as LayoutName | undefined,
       format: save('format') as SourceOptions['format'],
@@ -288,7 +328,8 @@ export function completeJob(
         ([attached, file]) => ({ name: attached, file }),
       ),
     },
-    fullEvery: pick('fullEvery') ?? DEFAULT_FULL_EVERY,
+    encryption,
+    fullEvery: isSealedForOthers || isLive ? 1 : (pick('fullEvery') ?? DEFAULT_FULL_EVERY),
     retention: pick('retention'),
     verify: pick('verify') ?? true,
     hooks: pick('hooks') ?? NO_HOOKS,

@@ -1,4 +1,5 @@
 /** Regions that lie in one extent of a file each: raw memory, and files whose format comes to the same. */
+import { seekData } from '../../../formats/holes.js';
 import type { SourceExtent } from '../../../formats/memoryFile.js';
 import {
   native,
@@ -29,10 +30,8 @@ export class ExtentReader implements MemoryReader {
   }
 
   nextUsed(region: number, from: number, end: number): number {
-    const { fd, path, fileOffset } = this.#regions[region]!;
-    const data = native.seekData(fd, fileOffset + from, fileOffset + end);
-    if (data < 0) throw errnoError(data, 'read', path, fileOffset + from);
-    return data - fileOffset;
+    const file = this.#regions[region]!;
+    return seekData(file, file.fileOffset + from, file.fileOffset + end) - file.fileOffset;
   }
 
   submitAhead(region: number, offset: number, sizeBytes: number, slot: number): void {

@@ -1,5 +1,5 @@
 /** What a worker is told of its pass over the memory of a running machine. */
-import type { ExtentsDescription } from '../feeds/sourceDescription.js';
+import type { ExtentsDescription, PagesDescription } from '../feeds/sourceDescription.js';
 import type { LiveShared } from './liveFiles.js';
 
 /** While the machine runs: everything is stored, and hashed as it is stored. */
@@ -20,4 +20,12 @@ export interface ChangedDescription {
   readonly earlierSequence: number;
 }
 
-export type LiveDescription = FirstLookDescription | ChangedDescription;
+/** Regions that nobody could read before the machine had been stopped, and that hold still since. */
+export interface LateDescription {
+  readonly kind: 'late';
+  readonly source: PagesDescription;
+  /** Which regions: the others of the source are not looked at. */
+  readonly regions: readonly number[];
+}
+
+export type LiveDescription = FirstLookDescription | ChangedDescription | LateDescription;

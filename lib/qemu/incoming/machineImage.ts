@@ -63,10 +63,10 @@ export async function openMachineImage(
   path: string,
   options: CommonOptions & BaseDirOptions = {},
 ): Promise<MachineImage> {
-  const opened = await openWholeImage(path, options.signal);
+  const opened = await openWholeImage(path, options);
   let bases: readonly OpenedImage[] = [];
   try {
-    bases = await openBases(opened.input, options.baseDirs, options.signal);
+    bases = await openBases(opened.input, options);
     return await describe(path, opened, bases);
   } catch (error) {
     closeImages([opened, ...bases]);

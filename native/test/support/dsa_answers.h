@@ -1,7 +1,8 @@
-// What the CPU says about the same pages, byte by byte.
+// What the CPU says about the same pages.
 #pragma once
 
 #include <algorithm>
+#include <cstring>
 #include <span>
 #include <vector>
 
@@ -11,7 +12,8 @@
 namespace vmsnap::test {
 
 inline dsa::Answer cpu_answer(const uint8_t* bytes, size_t size_bytes) {
-  const bool is_zero = std::all_of(bytes, bytes + size_bytes, [](uint8_t byte) { return byte == 0; });
+  // Each byte is the one before it: a loop would take most of the time of these tests, more so under sanitizers.
+  const bool is_zero = size_bytes == 0 || (bytes[0] == 0 && std::memcmp(bytes, bytes + 1, size_bytes - 1) == 0);
   return is_zero ? dsa::Answer::zero : dsa::Answer::not_zero;
 }
 

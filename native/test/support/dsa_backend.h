@@ -20,12 +20,19 @@
 
 namespace vmsnap::test {
 
-enum class BackendKind : uint8_t { enqcmd, movdir64b, write_with_batches, write_without_batches, real };
+enum class BackendKind : uint8_t {
+  enqcmd,
+  movdir64b,
+  write_with_batches,
+  write_without_batches,
+  write_to_dedicated,
+  real
+};
 
 class Backend {
  public:
   /// Null with `reason` where this machine has no such queues.
-  static std::unique_ptr<Backend> emulated(dsa::SubmitWay way, std::string& reason) {
+  static std::unique_ptr<Backend> emulated(dsa::SubmitWay way, bool is_dedicated, std::string& reason) {
     auto backend = std::make_unique<Backend>(way);
     const bool by_portal = way == dsa::SubmitWay::enqcmd || way == dsa::SubmitWay::movdir64b;
 #if !defined(__x86_64__)
@@ -35,7 +42,7 @@ class Backend {
     }
 #endif
     dsa::EmulatedQueue queue;
-    queue.mode = way == dsa::SubmitWay::movdir64b ? dsa::QueueMode::dedicated : dsa::QueueMode::shared;
+    queue.mode = is_dedicated ? dsa::QueueMode::dedicated : dsa::QueueMode::shared;
     queue.map_error = by_portal ? 0 : EPERM;
     queue.write_refuses_batches = way == dsa::SubmitWay::write_single;
     dsa::EmulatorConfig config;
@@ -43,22 +50,26 @@ class Backend {
     backend->emulator_ = create_emulator(config, reason);
     if (backend->emulator_ == nullptr) return nullptr;
     for (const char* name : {"/wq0.0", "/wq1.0"}) backend->nodes_.push_back(backend->emulator_->device_root() + name);
+    backend->is_dedicated_ = is_dedicated;
     return backend;
   }
 
   /// Null with `reason` where none of the nodes can be used in this way.
   static std::unique_ptr<Backend> real(dsa::SubmitWay way, const std::vector<std::string>& nodes, std::string& reason) {
     auto backend = std::make_unique<Backend>(way);
+    std::vector<std::string> usable;
     for (const std::string& node : nodes) {
       backend->nodes_ = {node};
       const dsa::Offload::Opened opened = dsa::Offload::open(backend->options());
       if (opened.offload == nullptr) {
         reason += (reason.empty() ? "" : "; ") + opened.reason;
-      } else {
-        backend->usable_.push_back(node);
+        continue;
       }
+      // Cases that need one queue take the first.
+      if (usable.empty()) backend->is_dedicated_ = opened.queues.front().info.mode == dsa::QueueMode::dedicated;
+      usable.push_back(node);
     }
-    backend->nodes_ = backend->usable_;
+    backend->nodes_ = usable;
     return backend->nodes_.empty() ? nullptr : std::move(backend);
   }
 
@@ -66,7 +77,8 @@ class Backend {
 
   dsa::SubmitWay way() const { return way_; }
   bool has_batches() const { return way_ != dsa::SubmitWay::write_single; }
-  bool is_dedicated() const { return way_ == dsa::SubmitWay::movdir64b; }
+  /// Then it has one opener at a time, whatever the way.
+  bool is_dedicated() const { return is_dedicated_; }
   /// Null for real queues.
   dsa::Emulator* emulator() { return emulator_.get(); }
   dsa::DeviceCalls& calls() { return emulator_ != nullptr ? *emulator_ : dsa::kernel_calls(); }
@@ -104,7 +116,7 @@ class Backend {
   dsa::SubmitWay way_;
   std::unique_ptr<dsa::Emulator> emulator_;
   std::vector<std::string> nodes_;
-  std::vector<std::string> usable_;
+  bool is_dedicated_ = false;
 };
 
 using BackendCase = void (*)(Backend& backend);
@@ -143,9 +155,9 @@ inline void run_on_real_queues(BackendCase body) {
   if (!reasons.empty()) std::cout << "  " << reasons << '\n';
 }
 
-inline void run_emulated(dsa::SubmitWay way, BackendCase body) {
+inline void run_emulated(dsa::SubmitWay way, bool is_dedicated, BackendCase body) {
   std::string reason;
-  const std::unique_ptr<Backend> backend = Backend::emulated(way, reason);
+  const std::unique_ptr<Backend> backend = Backend::emulated(way, is_dedicated, reason);
   if (backend == nullptr) return skip(reason);
   body(*backend);
 }
@@ -154,13 +166,15 @@ inline void run_on(BackendKind kind, BackendCase body) {
   const Watchdog watchdog("a case of the DSA driver", 120);
   switch (kind) {
     case BackendKind::enqcmd:
-      return run_emulated(dsa::SubmitWay::enqcmd, body);
+      return run_emulated(dsa::SubmitWay::enqcmd, false, body);
     case BackendKind::movdir64b:
-      return run_emulated(dsa::SubmitWay::movdir64b, body);
+      return run_emulated(dsa::SubmitWay::movdir64b, true, body);
     case BackendKind::write_with_batches:
-      return run_emulated(dsa::SubmitWay::write_batch, body);
+      return run_emulated(dsa::SubmitWay::write_batch, false, body);
     case BackendKind::write_without_batches:
-      return run_emulated(dsa::SubmitWay::write_single, body);
+      return run_emulated(dsa::SubmitWay::write_single, false, body);
+    case BackendKind::write_to_dedicated:
+      return run_emulated(dsa::SubmitWay::write_batch, true, body);
     case BackendKind::real:
       return run_on_real_queues(body);
   }
@@ -182,5 +196,7 @@ void run_case() {
                                      run_case<name, BackendKind::write_with_batches>);                      \
   static const Registration name##_4("dsa_" #name "_by_write_without_batches",                              \
                                      run_case<name, BackendKind::write_without_batches>);                   \
-  static const Registration name##_5("dsa_" #name "_on_real_queues", run_case<name, BackendKind::real>);    \
+  static const Registration name##_5("dsa_" #name "_by_write_to_dedicated",                                 \
+                                     run_case<name, BackendKind::write_to_dedicated>);                      \
+  static const Registration name##_6("dsa_" #name "_on_real_queues", run_case<name, BackendKind::real>);    \
   static void name([[maybe_unused]] Backend& backend)

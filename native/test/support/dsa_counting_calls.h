@@ -7,7 +7,7 @@
 
 namespace vmsnap::test {
 
-class CountingCalls final : public dsa::DeviceCalls {
+class CountingCalls : public dsa::DeviceCalls {
  public:
   explicit CountingCalls(dsa::DeviceCalls& inner) : inner_(inner) {}
 

@@ -22,7 +22,7 @@ import {
 import { encodeEndManifest, encodeStartManifest, type StartManifest } from '../../../formats/vmsnap/manifest.js';
 import { memoryDigest, sumHex } from '../../../formats/vmsnap/memoryDigest.js';
 import { headBytes, recordBytes } from '../../../formats/vmsnap/record.js';
-import { chunkRawBytes, encodeSegmentTables, finishSegmentTables } from '../../../formats/vmsnap/segmentRecord.js';
+import { chunkRawBytes, encodeSegmentTables } from '../../../formats/vmsnap/segmentRecord.js';
 import { STATE_ABSENT } from '../../../formats/vmsnap/stateMap.js';
 import { bound, type CodecSettings, createCodec } from '../../../lib/codecs.js';
 import { CommitLine, createCommitShared, writeAt } from '../../../lib/pipeline/commitLine.js';
@@ -115,7 +115,7 @@ export class RecordImage {
     const leafCount = leavesIn(memory.length);
     const references = { referencePages: 0, references: new BigUint64Array(0) };
     const input = { states, pageCount, dataPages, uniformPages, words, ...references, leaves, leafCount };
-    const plan = encodeSegmentTables(input, this.geometry, this.#alignmentBytes, this.#buffer);
+    const plan = encodeSegmentTables(input, this.geometry, this.#alignmentBytes, false, this.#buffer);
     const stored = this.#storeChunks(plan, dataPages);
     const lengths = { tablesBytes: plan.tablesBytes, payloadBytes: stored.payloadBytes };
     const bytes = recordBytes(lengths, this.#alignmentBytes);
@@ -124,7 +124,7 @@ export class RecordImage {
     const finished = {
       segment,
       ...lengths,
-      tablesCrc: finishSegmentTables(plan, this.#buffer),
+      payloadCrc: 0,
       dataPages,
       uniformPages,
       referencePages: 0,
@@ -193,7 +193,7 @@ export class RecordImage {
     );
     const list = this.line.append(KIND_INDEX_LIST, 0, indexList.length, encodeIndexList(indexList));
     const offset = numbers[NUMBER_OUTPUT_OFFSET]!;
-    const identity = imageIdentity(this.#head, end.bytes, list.bytes);
+    const identity = imageIdentity(this.#head, end.bytes, list.bytes, false);
     const footer = encodeFooter({
       fileBytes: offset + FOOTER_BYTES,
       endOffset: end.offset,
@@ -243,6 +243,7 @@ function encodeHead(
     labels: new Map(),
     source: { kind: 'test', name: undefined },
     base: undefined,
+    encryption: undefined,
     regions,
   };
   const json = encodeStartManifest(start);

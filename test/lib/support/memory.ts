@@ -96,6 +96,13 @@ function kindOf(page: Buffer): keyof PageCount {
   return page.readBigUInt64LE() === 0n ? 'zero' : 'uniform';
 }
 
+/** Pages that are not zero: what {@link writeSparse} writes. */
+export function usedPages(memory: Buffer): number {
+  let used = 0;
+  for (let at = 0; at < memory.length; at += PAGE) if (kindOf(memory.subarray(at, at + PAGE)) !== 'zero') used++;
+  return used;
+}
+
 /** Writes `memory` at `offset` of a file and leaves a hole wherever a page of it is zero. */
 export function writeSparse(path: string, memory: Buffer, offset = 0, flags = 'w'): void {
   const fd = openSync(path, flags);

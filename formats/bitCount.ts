@@ -1,4 +1,4 @@
-/** Bits of the bitmaps of a kdump file. */
+/** Bits of the bitmaps that tell of pages, one each, lowest first. */
 
 /** Set bits of 32. */
 export function bitsIn(word: number): number {

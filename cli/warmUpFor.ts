@@ -1,0 +1,29 @@
+/**
+ * Starts worker threads before the command itself is loaded, which takes about as long as a thread's start. The options are not known
+ * yet, so the first word that is a file is taken for the one that the threads will read: if that is wrong, a thread is started
+ * for nothing, or later.
+ */
+import { statSync } from 'node:fs';
+import { warmUp } from '../lib/warmUp.js';
+
+export function warmUpFor(work: 'save' | 'read', words: readonly string[]): void {
+  // Under a ceiling on memory the work itself says how many there may be.
+  if (words.some((word) => word === '--memory' || word.startsWith('--memory='))) return;
+  const path = words.find(isFile);
+  if (path !== undefined) warmUp(path, threadsIn(words), work);
+}
+
+function isFile(word: string): boolean {
+  try {
+    return !word.startsWith('-') && statSync(word, { throwIfNoEntry: false })?.isFile() === true;
+  } catch {
+    return false;
+  }
+}
+
+function threadsIn(words: readonly string[]): number | undefined {
+  const at = words.findIndex((word) => word === '--threads' || word.startsWith('--threads='));
+  if (at < 0) return undefined;
+  const count = Number(words[at]!.split('=')[1] ?? words[at + 1]);
+  return Number.isInteger(count) && count > 0 ? count : undefined;
+}

@@ -13,6 +13,8 @@ const CANARY = 'CANARY-9f2c61d7-secret';
 /** Each page is another, and none is without the word. */
 const MEMORY = Buffer.alloc(MIB + 64 * KIB);
 for (let at = 0; at < MEMORY.length; at += PAGE) MEMORY.write(`${CANARY} ${at} `.repeat(80), at, 'latin1');
+/** VMSNAP_SECRETS=all: each command as text and as JSON, and not in turn. */
+const BOTH = process.env.VMSNAP_SECRETS === 'all';
 const FORMS = ['latin1', 'utf16le', 'hex', 'base64'] as const;
 /** Of base64 a part that does not depend on what comes before it. */
 const WORDS = FORMS.map((form) => {
@@ -51,9 +53,11 @@ test('nothing of the memory is in what any command says', async (t) => {
     writeFileSync(at(`${name}-damaged`), damaged);
   }
   const says: string[] = [];
+  let turn = 0;
   const run = async (args: readonly string[], expected?: number): Promise<void> => {
     const env = { NODE_DEBUG: 'fs,worker,stream', DEBUG: '*', VMSNAP_DEBUG: '1', VMSNAP_LOG: 'trace' };
-    for (const json of [false, true]) {
+    turn++;
+    for (const json of BOTH ? [false, true] : [turn % 2 === 0]) {
       const { stdout, stderr, exitCode } = await runCli([...args, ...(json ? ['--json'] : [])], {
         cwd: folder.folder,
         env,
@@ -87,7 +91,7 @@ test('nothing of the memory is in what any command says', async (t) => {
   }
   await run(['save', '--base', 'zstd.vms', '--frozen', '--force', 'memory', 'diff.vms'], 0);
   await run(['compare', 'zstd.vms', 'none.vms'], 0);
-  await run(['estimate', '--frozen', 'memory'], 0);
+  await run(['estimate', 'memory'], 0);
   for (const bad of ['elf', 'lime', 'avml', 'kdump']) {
     for (const name of [bad, `${bad}-cut`, `${bad}-damaged`]) {
       await run(['save', '--force', name, 'foreign.vms']);
@@ -108,5 +112,5 @@ test('nothing of the memory is in what any command says', async (t) => {
     ['load', 'zstd.vms', '/dev/full'],
   ])
     await run(args);
-  t.true(says.length > 60, `${says.length} runs said something`);
+  t.true(says.length > 30, `${says.length} runs said something`);
 });

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { closeSync, constants, fsyncSync, ftruncateSync, openSync, readSync, renameSync, writeSync } from 'node:fs';
 import { bootGuest, type Guest } from '../test/guest/guest.js';
 
@@ -63,8 +64,13 @@ export function makeOtherMemory(sourcePath: string, targetPath: string): void {
   }
 }
 
+/** As the file lies: what is a hole stays one. */
+export function copyWithHoles(sourcePath: string, targetPath: string): void {
+  execFileSync('cp', ['--sparse=auto', '--', sourcePath, targetPath]);
+}
+
 /** Holes would be an advantage for whoever asks for them; a guest that has run for long has none. */
-function copyWithoutHoles(sourcePath: string, targetPath: string): void {
+export function copyWithoutHoles(sourcePath: string, targetPath: string): void {
   const target = openSync(targetPath, 'w', 0o600);
   try {
     for (const piece of pieces(sourcePath)) writeSync(target, piece);

@@ -48,7 +48,7 @@ export interface CommandContext {
   readonly args: ParsedArguments;
   readonly answer: Answer;
   readonly talk: Talk;
-  /** Aborted by SIGINT and SIGTERM. */
+  /** Aborted by SIGINT, SIGTERM and SIGHUP. */
   readonly signal: AbortSignal;
   /** Leaves both signals to the command itself. */
   releaseSignals(): void;

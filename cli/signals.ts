@@ -1,6 +1,9 @@
-/** SIGINT and SIGTERM stop the work in good order; the second one ends the process at once. */
+/**
+ * SIGINT, SIGTERM and SIGHUP (the terminal is gone) stop the work in good order; the second one ends the process at once.
+ * What was paused or started for the work is let go of on the way.
+ */
 
-const EXIT_CODE_OF = { SIGINT: 130, SIGTERM: 143 } as const;
+const EXIT_CODE_OF = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 } as const;
 type StopSignal = keyof typeof EXIT_CODE_OF;
 
 /** The reason with which the work is aborted, and so what its promise rejects with. */
@@ -18,7 +21,7 @@ export class StoppedError extends Error {
 
 export interface SignalListener {
   readonly signal: AbortSignal;
-  /** Gives both signals back to the system. */
+  /** Gives the signals back to the system. */
   stop(): void;
 }
 
@@ -28,13 +31,12 @@ export function listenForSignals(): SignalListener {
     if (controller.signal.aborted) process.exit(EXIT_CODE_OF[signal as StopSignal]);
     controller.abort(new StoppedError(signal as StopSignal));
   };
-  process.on('SIGINT', listener);
-  process.on('SIGTERM', listener);
+  const signals = Object.keys(EXIT_CODE_OF) as StopSignal[];
+  for (const signal of signals) process.on(signal, listener);
   return {
     signal: controller.signal,
     stop: () => {
-      process.off('SIGINT', listener);
-      process.off('SIGTERM', listener);
+      for (const signal of signals) process.off(signal, listener);
     },
   };
 }

@@ -781,6 +781,10 @@ export interface NativeBinding {
 
   /** flock(LOCK_EX | LOCK_NB). @returns 0, -EWOULDBLOCK if another holds it, or a negative errno. */
   tryLock(fd: number): number;
+  /** The same with LOCK_SH: with others who share it. */
+  tryLockShared(fd: number): number;
+  /** An exclusive lock on a range of a file that is open for writing (F_OFD_SETLK), beside those of flock; answers alike. */
+  tryLockRange(fd: number, position: number, length: number): number;
   /** Takes a read lease (F_SETLEASE F_RDLCK): -EAGAIN if someone has the file open for writing. Breaks raise SIGURG, which is ignored. */
   takeReadLease(fd: number): number;
   /** 1 while the read lease is whole, 0 once someone waits to write (or it is gone), or a negative errno. */

@@ -24,6 +24,7 @@ export const EXIT_CODES = {
   EXISTS: 21,
   GUEST: 22,
   TIMEOUT: 124,
+  SIGHUP: 129,
   SIGINT: 130,
   SIGTERM: 143,
 } as const;

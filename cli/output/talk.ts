@@ -1,4 +1,5 @@
 /** What is said on standard error: errors, warnings and, on a terminal, how far the work is. */
+import { fstatSync } from 'node:fs';
 import pc from 'picocolors';
 import type { Failure } from '../failure.js';
 
@@ -27,7 +28,7 @@ export class Talk {
     this.#stream = stream;
     this.#silent = silent;
     const isTty = stream.isTTY === true;
-    this.#journal = Boolean(env.JOURNAL_STREAM) && !isTty;
+    this.#journal = leadsToJournal(stream, env.JOURNAL_STREAM);
     this.#terminal = isTty && env.TERM !== 'dumb';
     this.colors = pc.createColors(this.#terminal && !env.NO_COLOR);
     // A reader of stderr that went away takes nothing from the work.
@@ -86,5 +87,20 @@ export class Talk {
     const text = `${head} ${message}`;
     const lines = this.#journal ? text.split('\n').map((line) => `${priority}${line}`) : [text];
     this.#stream.write(`${lines.join('\n')}\n`);
+  }
+}
+
+/**
+ * Whether this very stream is the one that systemd says leads to the journal, "DEVICE:INODE" (systemd.exec(5)): a script in the
+ * unit may have led it elsewhere, and whoever was started from a desktop session inherits the variable alone.
+ */
+function leadsToJournal(stream: NodeJS.WriteStream, journalStream: string | undefined): boolean {
+  const { fd } = stream as { readonly fd?: number };
+  if (journalStream === undefined || fd === undefined) return false;
+  try {
+    const { dev, ino } = fstatSync(fd, { bigint: true });
+    return journalStream === `${dev}:${ino}`;
+  } catch {
+    return false;
   }
 }

@@ -18,11 +18,10 @@ export interface BaseChoice {
 }
 
 /**
- * @param entries the folder. @param group the machine, as in {@link StoreEntry}. @param now milliseconds since 1970.
- * @param fullEvery images in a chain.
+ * @param entries the machine's images. @param fullEvery images in a chain. @param now milliseconds since 1970.
  */
-export function chooseBase(entries: readonly StoreEntry[], group: string, fullEvery: number, now: number): BaseChoice {
-  const own = entries.filter((entry) => entry.group === group && entry.createdAt !== undefined);
+export function chooseBase(entries: readonly StoreEntry[], fullEvery: number, now: number): BaseChoice {
+  const own = entries.filter(({ createdAt }) => createdAt !== undefined);
   const time = (entry: StoreEntry) => timeOf(entry.createdAt!) ?? Number.NaN;
   const future = own.filter((entry) => time(entry) > now + CLOCK_TOLERANCE_MS);
   const warnings = future.length === 0 ? [] : [clockWarning(future.at(-1)!, future.length, now)];

@@ -12,7 +12,8 @@ import { type ErrorCode, EXIT_CODES, VmsnapError, withSystemErrors, wrapSystemEr
 import { sweepFolder } from '../files/sweep.js';
 import { isoSeconds } from '../options.js';
 import { save } from '../save.js';
-import { listStore } from '../store/listStore.js';
+import { type FolderLock, lockFolder } from '../store/folderLock.js';
+import { isOfMachine, listStore } from '../store/listStore.js';
 import { pruneStore } from '../store/prune.js';
 import { planRetention } from '../store/retention.js';
 import type { RetentionDecision, RetentionOptions, StoreEntry } from '../store/storeTypes.js';
@@ -22,9 +23,9 @@ import { chooseBase } from './baseChoice.js';
 import { saveFromCommand } from './commandSource.js';
 import type { BackupJob } from './config/backupConfig.js';
 import { expandName, utcText } from './config/nameTemplate.js';
-import type { FolderLease, FolderLeases } from './folderLeases.js';
 import { type PingKind, ping } from './healthCheck.js';
 import { type HookFacts, type HookName, hookEnvironment, runHook } from './hooks.js';
+import type { MachineTurns } from './machineTurns.js';
 import { writeMetrics } from './metrics.js';
 import type { BackupEvent, BackupJobReport, BackupPhase } from './report.js';
 
@@ -33,7 +34,7 @@ const STOPPED_HOOK_SECONDS = 20;
 const STOPPED_PING_SECONDS = 3;
 
 export interface JobContext {
-  readonly leases: FolderLeases;
+  readonly turns: MachineTurns;
   /** Milliseconds since 1970. */
   readonly now: () => number;
   readonly dryRun: boolean;
@@ -58,6 +59,8 @@ class JobRun {
   readonly #context: JobContext;
   readonly #started = performance.now();
   readonly #startedAt: number;
+  /** What the image is dated: once the lock is there, which may have been waited for for hours. */
+  #madeAt: number;
   readonly #warnings: Warning[] = [];
   readonly #phaseSeconds: Partial<Record<BackupPhase, number>> = {};
   readonly #removed: string[] = [];
@@ -82,14 +85,19 @@ class JobRun {
     this.#job = job;
     this.#context = context;
     this.#startedAt = context.now();
+    this.#madeAt = this.#startedAt;
   }
 
   async run(): Promise<BackupJobReport> {
-    let lease: FolderLease | undefined;
+    let lock: FolderLock | undefined;
+    let endTurn: (() => void) | undefined;
     try {
       this.#requireFolder();
-      if (!this.#context.dryRun) lease = await this.#phase('lock', () => this.#lock());
-      await this.#work(lease);
+      if (!this.#context.dryRun) {
+        endTurn = await this.#context.turns.take(this.#job.folder, this.#machine);
+        lock = await this.#phase('lock', () => this.#lock());
+      }
+      await this.#work(lock);
     } catch (error) {
       this.#found.error = this.#errorOf(error);
       await this.#runErrorHook();
@@ -100,7 +108,8 @@ class JobRun {
       const { exitCode } = this.#report();
       await this.#ping({ kind: 'end', exitCode: exitCode === EXIT_CODES.WARNINGS ? 0 : exitCode }, this.#summary());
     }
-    lease?.release();
+    lock?.release();
+    endTurn?.();
     const report = this.#report();
     this.#context.onEvent({ job: this.#job.name, kind: 'end', report });
     return report;
@@ -117,38 +126,45 @@ class JobRun {
     });
   }
 
-  #lock(): Promise<FolderLease> {
-    const { leases, lockWaitSeconds, signal } = this.#context;
-    return leases.acquire(this.#job.folder, lockWaitSeconds, signal);
+  /** How its images are found among others'. */
+  get #machine(): string {
+    const { name, uuid } = this.#job.machine;
+    return uuid ?? name;
   }
 
-  async #work(lease: FolderLease | undefined): Promise<void> {
-    if (lease !== undefined) await this.#ping({ kind: 'start' }, `${this.#job.name} begins`);
+  #lock(): Promise<FolderLock> {
+    const { lockWaitSeconds, signal } = this.#context;
+    return lockFolder(this.#job.folder, { machine: this.#machine, waitSeconds: lockWaitSeconds, signal });
+  }
+
+  async #work(lock: FolderLock | undefined): Promise<void> {
+    if (lock !== undefined) await this.#ping({ kind: 'start' }, `${this.#job.name} begins`);
     const base = await this.#phase('preflight', () => this.#preflight());
-    if (lease === undefined) return;
+    if (lock === undefined) return;
     await this.#hook('before', 'running');
     await this.#saveAndVerify(base);
-    await this.#phase('prune', () => this.#prune(lease));
+    await this.#phase('prune', () => this.#prune(lock));
     await this.#hook('after', this.#warnings.length > 0 ? 'warning' : 'ok');
   }
 
   /** Looks at the folder, and decides what is to be written and under what name. */
   async #preflight(): Promise<StoreEntry | undefined> {
-    const { folder, machine, fullEvery } = this.#job;
-    const { dryRun, signal } = this.#context;
+    const { folder, fullEvery } = this.#job;
+    const { dryRun, signal, now } = this.#context;
+    this.#madeAt = now();
     if (!dryRun) this.#sweptFiles = sweepFolder(folder);
     const { entries } = await listStore(folder, { signal });
-    const group = machine.uuid === undefined ? `name:${machine.name}` : `uuid:${machine.uuid}`;
-    const { base, reason, warnings } = chooseBase(entries, group, fullEvery, this.#startedAt);
+    const own = entries.filter((entry) => isOfMachine(entry, this.#machine));
+    const { base, reason, warnings } = chooseBase(own, fullEvery, this.#madeAt);
     for (const warning of warnings) this.#warn(warning);
     this.#setPlan(base, reason);
     this.#found.image = this.#freeName();
-    if (dryRun) this.#planPrune(entries, group, base);
+    if (dryRun) this.#planPrune(entries, own.at(-1)?.group, base);
     return base;
   }
 
   /** What the policy would say once the image is there. */
-  #planPrune(entries: readonly StoreEntry[], group: string, base: StoreEntry | undefined): void {
+  #planPrune(entries: readonly StoreEntry[], group: string | undefined, base: StoreEntry | undefined): void {
     const { retention, machine, folder } = this.#job;
     if (retention === undefined) return;
     const path = this.#found.image!;
@@ -161,10 +177,11 @@ class JobRun {
       stamp: { device: 0n, inode: 0n, sizeBytes: 0, modifiedNanoseconds: 0n },
       isProtected: existsSync(join(folder, `${basename(path)}.protected`)),
       identity: undefined,
-      createdAt: isoSeconds(this.#startedAt),
+      createdAt: isoSeconds(this.#madeAt),
       machine,
       sourceName: undefined,
-      group,
+      // A machine that runs tells its uuid with its memory only.
+      group: base?.group ?? group ?? (machine.uuid === undefined ? `name:${machine.name}` : `uuid:${machine.uuid}`),
       labels: new Map(),
       memoryBytes: undefined,
       base: undefined,
@@ -176,8 +193,7 @@ class JobRun {
   }
 
   #retentionOptions({ timeZone }: NonNullable<BackupJob['retention']>): RetentionOptions {
-    const { machine } = this.#job;
-    return { timeZone, now: this.#startedAt, machines: [machine.uuid ?? machine.name] };
+    return { timeZone, now: this.#madeAt, machines: [this.#machine] };
   }
 
   #setPlan(base: StoreEntry | undefined, reason: string): void {
@@ -190,7 +206,7 @@ class JobRun {
   /** The second image of a second gets a number. */
   #freeName(): string {
     const { nameTemplate, machine, name, folder } = this.#job;
-    const utc = utcText(this.#startedAt);
+    const utc = utcText(this.#madeAt);
     for (let i = 1; ; i++) {
       const time = i === 1 ? utc : `${utc}-${i}`;
       const path = join(folder, expandName(nameTemplate, { vm: machine.name, job: name, host: hostname(), utc: time }));
@@ -230,9 +246,18 @@ class JobRun {
     const { threads, memoryLimitBytes } = this.#job.save;
     const keys = this.#keys;
     const onProgress = this.#onProgress;
-    const result = await this.#phase('verify', () =>
-      verify(image, { signal, threads, memoryLimitBytes, onProgress, keys }),
-    );
+    let result: VerifyResult;
+    try {
+      result = await this.#phase('verify', () =>
+        verify(image, { signal, threads, memoryLimitBytes, onProgress, keys }),
+      );
+    } catch (error) {
+      // Its base is gone since: without it the image is worth nothing.
+      if (base === undefined || !this.#isBaseFault(error, base)) throw error;
+      this.#found.saved = undefined;
+      unlinkSync(image);
+      return error.message;
+    }
     if (result.intact) {
       this.#found.verified = true;
       return undefined;
@@ -258,7 +283,7 @@ class JobRun {
       base: base?.path,
       encryption: this.#encryption,
       keys: this.#keys,
-      createdAt: new Date(this.#startedAt),
+      createdAt: new Date(this.#madeAt),
       signal: this.#context.signal,
       onProgress: this.#onProgress,
       onWarning: (warning) => this.#warn(warning),
@@ -305,18 +330,18 @@ class JobRun {
     });
   }
 
-  async #prune(lease: FolderLease): Promise<void> {
+  async #prune(lock: FolderLock): Promise<void> {
     const { folder, retention } = this.#job;
     if (retention === undefined) return;
     const options = {
       ...this.#retentionOptions(retention),
       policy: retention.policy,
       threads: this.#job.save.threads,
-      lock: lease.lock,
+      lock,
       signal: this.#context.signal,
     };
     try {
-      const result = await lease.exclusively(() => pruneStore(folder, options));
+      const result = await pruneStore(folder, options);
       this.#removed.push(...result.removed);
       this.#found.keptImages = keptCount(result.decisions);
       // What is dated in the future was told by the preflight.
@@ -405,7 +430,7 @@ class JobRun {
   #errorOf(error: unknown): VmsnapError {
     if (error instanceof VmsnapError) return error;
     const { code } = (error ?? {}) as { code?: unknown };
-    const isSignal = this.#isStopped && (code === 'SIGINT' || code === 'SIGTERM');
+    const isSignal = this.#isStopped && typeof code === 'string' && /^SIG(INT|TERM|HUP)$/.test(code);
     if (isSignal) return new VmsnapError(code as ErrorCode, `stopped by ${code}`, { cause: error });
     if (this.#isStopped) return new VmsnapError('FAILED', 'the run was stopped', { cause: error });
     const text = error instanceof Error ? (error.stack ?? error.message) : String(error);

@@ -3,8 +3,8 @@ import { VmsnapError } from '../../native/errors.js';
 import { currentTime } from '../clock.js';
 import { nearest } from '../nearestWord.js';
 import type { BackupConfig, BackupJob } from './config/backupConfig.js';
-import { FolderLeases } from './folderLeases.js';
 import { type JobContext, runJob } from './jobRun.js';
+import { MachineTurns } from './machineTurns.js';
 import type { BackupEvent, BackupJobReport, BackupReport } from './report.js';
 
 export interface BackupOptions {
@@ -29,7 +29,7 @@ export async function runBackup(config: BackupConfig, options: BackupOptions = {
   const { dryRun = false, signal } = options;
   const jobs = chosenJobs(config, options.jobs);
   const context: JobContext = {
-    leases: new FolderLeases(),
+    turns: new MachineTurns(),
     now: options.now ?? currentTime,
     dryRun,
     lockWaitSeconds: options.lockWaitSeconds ?? 0,

@@ -404,7 +404,12 @@ export class LiveMachine {
       what,
       timeoutSeconds: undefined,
       signal: this.signal,
-      env: { VMSNAP_IMAGE: this.#image, VMSNAP_VM: this.#facts.name ?? '', VMSNAP_SOURCE: this.#peer.path },
+      env: {
+        VMSNAP_IMAGE: this.#image,
+        // As the image says it.
+        VMSNAP_VM: this.#options.name ?? this.#facts.name ?? '',
+        VMSNAP_SOURCE: this.#peer.path,
+      },
     });
     const ended = await end;
     const fault = endFault(ended);

@@ -1,8 +1,13 @@
 /**
- * The lock of a store: whoever removes images from a folder, or relies on one to stay, holds `.vmsnap.lock` in it with flock.
+ * The lock of a store: whoever removes images from a folder, or relies on one to stay, holds `.vmsnap.lock` in it with flock,
+ * so that a shell can do the same.
+ *
+ * Who is at the images of one machine only (a backup job) shares it with those who are at other machines', and holds besides
+ * a byte of the file that stands for its machine: the jobs of several machines in one folder do not wait for each other.
  *
  * The lock dies with its holder, the file stays: what is in it (a process id) is for the message only.
  */
+import { createHash } from 'node:crypto';
 import { closeSync, constants, ftruncateSync, openSync, readSync, statSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -12,8 +17,12 @@ import { isBusy, isStill } from '../files/fileLock.js';
 
 const LOCK_NAME = '.vmsnap.lock';
 const RETRY_MS = 100;
+/** Bytes of which one stands for a machine; no two machines will meet in one. */
+const MACHINE_BITS = 48;
 
 export interface LockOptions {
+  /** The machine (its uuid, else its name) whose images alone are meant; default: those of all. */
+  readonly machine?: string | undefined;
   /** How long to wait for another holder; default 0. */
   readonly waitSeconds?: number | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -26,7 +35,8 @@ export interface FolderLock {
 }
 
 /**
- * Locks a folder of images against every other vmsnap that prunes it or makes backups in it.
+ * Locks a folder of images against every other vmsnap that prunes it or makes backups in it; with `machine` against those
+ * that prune all of it, or are at the same machine.
  * @throws LOCKED if another holds it for longer than `waitSeconds`; NOT_FOUND, PERMISSION, IO.
  */
 export async function lockFolder(folder: string, options: LockOptions = {}): Promise<FolderLock> {
@@ -35,7 +45,7 @@ export async function lockFolder(folder: string, options: LockOptions = {}): Pro
   const until = performance.now() + (options.waitSeconds ?? 0) * 1000;
   for (;;) {
     options.signal?.throwIfAborted();
-    const taken = tryLockFolder(folder, path);
+    const taken = tryLockFolder(folder, path, options.machine);
     if (typeof taken !== 'string') return taken;
     const leftMs = until - performance.now();
     if (leftMs <= 0) throw lockedError(folder, taken);
@@ -45,12 +55,12 @@ export async function lockFolder(folder: string, options: LockOptions = {}): Pro
   }
 }
 
-/** The lock, or the process id that its holder wrote, as far as there is one. */
-function tryLockFolder(folder: string, path: string): FolderLock | string {
+/** The lock, or the process id of one who is at work there, as far as it is known. */
+function tryLockFolder(folder: string, path: string, machine: string | undefined): FolderLock | string {
   for (;;) {
     const flags = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW | constants.O_NONBLOCK;
     const fd = withSystemErrors('open the lock', path, () => openSync(path, flags, 0o600));
-    const result = native.tryLock(fd);
+    const result = machine === undefined ? native.tryLock(fd) : tryLockMachine(fd, machine);
     if (result === 0 && isStill(path, fd)) return held(folder, fd);
     const holder = isBusy(result) ? readHolder(fd) : '';
     closeSync(fd);
@@ -58,6 +68,16 @@ function tryLockFolder(folder: string, path: string): FolderLock | string {
     if (result !== 0) throw errnoError(result, 'lock', path);
     // Somebody removed the file between open and lock: the next one is the one that counts.
   }
+}
+
+function tryLockMachine(fd: number, machine: string): number {
+  const result = native.tryLockShared(fd);
+  if (result !== 0) return result;
+  const byte = createHash('sha256')
+    .update(machine)
+    .digest()
+    .readUIntBE(0, MACHINE_BITS / 8);
+  return native.tryLockRange(fd, byte, 1);
 }
 
 function held(folder: string, fd: number): FolderLock {
@@ -75,10 +95,13 @@ function held(folder: string, fd: number): FolderLock {
   return { folder, release };
 }
 
+/** The last that took the lock, if it is still there: of several holders it is one. */
 function readHolder(fd: number): string {
   const bytes = Buffer.alloc(16);
   try {
-    return /^\d+/.exec(bytes.toString('latin1', 0, readSync(fd, bytes, 0, bytes.length, 0)))?.[0] ?? '';
+    const holder = /^\d+/.exec(bytes.toString('latin1', 0, readSync(fd, bytes, 0, bytes.length, 0)))?.[0] ?? '';
+    if (holder !== '') process.kill(Number(holder), 0);
+    return holder;
   } catch {
     return '';
   }

@@ -99,6 +99,8 @@ void register_files(Napi::Env env, Napi::Object exports) {
   export_function(env, exports, "dropCache", of_range<drop_cache>);
   export_function(env, exports, "startWriteback", of_range<start_writeback>);
   export_function(env, exports, "tryLock", of_file<try_lock>);
+  export_function(env, exports, "tryLockShared", of_file<try_lock_shared>);
+  export_function(env, exports, "tryLockRange", of_range<try_lock_range>);
   export_function(env, exports, "takeReadLease", of_file<take_read_lease>);
   export_function(env, exports, "readLeaseHeld", of_file<read_lease_held>);
   export_function(env, exports, "releaseLease", of_file<release_lease>);

@@ -12,9 +12,31 @@
 
 namespace vmsnap {
 
-int try_lock(int fd) {
-  while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+namespace {
+
+int try_flock(int fd, int operation) {
+  while (flock(fd, operation | LOCK_NB) != 0) {
     if (errno != EINTR) return -errno;
+  }
+  return 0;
+}
+
+}  // namespace
+
+int try_lock(int fd) { return try_flock(fd, LOCK_EX); }
+
+int try_lock_shared(int fd) { return try_flock(fd, LOCK_SH); }
+
+int try_lock_range(int fd, uint64_t position, uint64_t size_bytes) {
+  struct flock range = {};
+  range.l_type = F_WRLCK;
+  range.l_whence = SEEK_SET;
+  range.l_start = static_cast<off_t>(position);
+  range.l_len = static_cast<off_t>(size_bytes);
+  while (fcntl(fd, F_OFD_SETLK, &range) != 0) {
+    if (errno == EINTR) continue;
+    // POSIX allows either for a lock that another has.
+    return errno == EACCES ? -EWOULDBLOCK : -errno;
   }
   return 0;
 }

@@ -5,8 +5,13 @@
 
 namespace vmsnap {
 
-/// An exclusive lock on the open file, without waiting: -EWOULDBLOCK if another has it.
+/// An exclusive lock on the open file (flock), without waiting: -EWOULDBLOCK if another has it.
 int try_lock(int fd);
+/// The same for any number of holders at once, as long as nobody has it exclusively.
+int try_lock_shared(int fd);
+/// An exclusive lock on a range of the file, which belongs to the open file as those above, and knows nothing of them
+/// (fcntl, F_OFD_SETLK). The file must be open for writing; the range may lie beyond its end.
+int try_lock_range(int fd, uint64_t position, uint64_t size_bytes);
 
 /// Renames unless `to` exists (-EEXIST). Where the file system knows no such rename: link, then unlink.
 int rename_no_replace(const char* from, const char* to);

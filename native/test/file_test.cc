@@ -124,6 +124,34 @@ TEST(lock_is_exclusive) {
   CHECK_EQ(try_lock(12345), -EBADF);
 }
 
+TEST(shared_locks_keep_out_exclusive_ones) {
+  const TempFolder folder;
+  const UniqueFd first = open_or_abort(folder.path("lock"), O_RDWR | O_CREAT);
+  const UniqueFd second = open_or_abort(folder.path("lock"), O_RDWR);
+  UniqueFd third = open_or_abort(folder.path("lock"), O_RDWR);
+  CHECK_EQ(try_lock_shared(first.get()), 0);
+  CHECK_EQ(try_lock_shared(second.get()), 0);
+  CHECK_EQ(try_lock(third.get()), -EWOULDBLOCK);
+  CHECK_EQ(try_lock_shared(12345), -EBADF);
+}
+
+TEST(range_locks_meet_where_ranges_do) {
+  const TempFolder folder;
+  const UniqueFd first = open_or_abort(folder.path("lock"), O_RDWR | O_CREAT);
+  const UniqueFd second = open_or_abort(folder.path("lock"), O_RDWR);
+  const uint64_t far = uint64_t{1} << 48;
+  CHECK_EQ(try_lock_shared(first.get()), 0);
+  CHECK_EQ(try_lock_shared(second.get()), 0);
+  CHECK_EQ(try_lock_range(first.get(), far, 1), 0);
+  CHECK_EQ(try_lock_range(second.get(), far, 1), -EWOULDBLOCK);
+  CHECK_EQ(try_lock_range(second.get(), far - 1, 3), -EWOULDBLOCK);
+  CHECK_EQ(try_lock_range(second.get(), far + 1, 1), 0);
+  CHECK_EQ(in_child([&] { return -try_lock_range(open_or_abort(folder.path("lock"), O_RDWR).get(), far, 1); }),
+           EWOULDBLOCK);
+  const UniqueFd reader = open_or_abort(folder.path("lock"), O_RDONLY);
+  CHECK_EQ(try_lock_range(reader.get(), 0, 1), -EBADF);
+}
+
 TEST(rename_never_replaces) {
   for (const auto rename_function : {rename_no_replace, rename_by_link}) {
     for (const std::string& parent : folders_to_try()) {

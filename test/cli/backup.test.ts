@@ -60,7 +60,7 @@ test('a failure names the job, what failed and what to do; the others run', asyn
     /^vmsnap: error: db1: cannot open the source .*\/db: no such file or directory \(ENOENT\)\nvmsnap: error: off: there is no folder .*\nhint: make it, or mount .*\n$/,
   );
   t.is(stored(folder).length, 1);
-  const journal = await backup(folder, [], { env: { JOURNAL_STREAM: '8:1' } });
+  const journal = await backup(folder, [], { journal: true });
   for (const line of journal.stderr.trimEnd().split('\n')) t.regex(line, /^<3>(vmsnap: error: (db1|off)|hint): /);
 });
 
@@ -76,7 +76,7 @@ test('a hook "after" that fails: the image is there all the same, and the messag
 
 test('a warning is said, with its priority for the journal, and the code is 3', async (t) => {
   const folder = house(t, `${JOB}metrics = "none/web1.prom"\n`);
-  const { exitCode, stdout, stderr } = await backup(folder, [], { env: { JOURNAL_STREAM: '8:1' } });
+  const { exitCode, stdout, stderr } = await backup(folder, [], { journal: true });
   t.deepEqual([exitCode, stdout], [3, '']);
   t.regex(stderr, /^<4>vmsnap: warning: web1: the metrics were not written: .*\n$/);
   t.is(stored(folder).length, 1);
@@ -138,11 +138,11 @@ async function isGone(pid: number): Promise<boolean> {
   return false;
 }
 
-for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   test(`${signal} ends hooks and commands, and leaves nothing`, async (t) => {
     const folder = house(t);
     const script = `echo $$ > '${folder}/pid'; cat '${folder}/mem'; sleep 60`;
-    const code = signal === 'SIGINT' ? 130 : 143;
+    const code = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 }[signal];
     for (const work of [
       `command = ["sh", "-c", "${script}"]`,
       `source = "mem"\nhooks.before = ["sh", "-c", "${script}"]`,

@@ -135,20 +135,29 @@ function inNamespace(t: ExecutionContext, folder: string, script: string): strin
 }
 
 const manual = codeBlocks(readFileSync(join(ROOT, 'docs', 'backup.md'), 'utf8'));
+const readme = codeBlocks(readFileSync(join(ROOT, 'README.md'), 'utf8'));
 const images = (folder: string): string[] =>
   readdirSync(join(folder, 'store')).filter((name) => name.endsWith('.vmsnap'));
 const withNamespace = needing(NO_NAMESPACE);
 
-withNamespace('the line for cron, as cron runs it', (t) => {
-  const folder = house(t);
-  const { text } = manual.find(({ info }) => info === 'crontab')!;
-  const path = /^PATH=(.*)$/m.exec(text)![1]!;
-  const [, user, command] = /^\d+ \d+ \* \* \* {2}(\S+) {2}(.*)$/m.exec(text)!;
-  t.is(user, 'root');
-  const asCron = `env -i HOME=/root LOGNAME=root SHELL=/bin/sh PATH='${path}' /bin/sh -c '${command}'`;
-  t.is(inNamespace(t, folder, asCron), '', 'no mail');
-  t.is(images(folder).length, 1);
-});
+for (const [page, blocks] of [
+  ['docs/backup.md', manual],
+  ['README.md', readme],
+] as const) {
+  withNamespace(`the line for cron in ${page}, as cron runs it: no mail, or what is wrong`, (t) => {
+    const folder = house(t);
+    const { text } = blocks.find(({ info }) => info === 'crontab')!;
+    const path = /^PATH=(.*)$/m.exec(text)![1]!;
+    const [, user, command] = /^\d+ \d+ \* \* \* {2}(\S+) {2}(.*)$/m.exec(text)!;
+    t.is(user, 'root');
+    const asCron = `env -i HOME=/root LOGNAME=root SHELL=/bin/sh PATH='${path}' /bin/sh -c '${command}'`;
+    t.is(inNamespace(t, folder, asCron), '', 'no mail');
+    t.is(images(folder).length, 1);
+    const mail = inNamespace(t, folder, `mv mem away; code=0; ${asCron} || code=$?; mv away mem; test "$code" = 10`);
+    t.regex(mail, /^vmsnap: error: web1: cannot open the source .*\/mem: no such file or directory \(ENOENT\)\n$/);
+    t.is(images(folder).length, 1);
+  });
+}
 
 withNamespace('the steps for systemd, and the command line of the unit', (t) => {
   const folder = house(t);

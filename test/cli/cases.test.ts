@@ -43,6 +43,7 @@ async function runCase(t: ExecutionContext, one: Case): Promise<void> {
   const result = await runCli(one.args, {
     cwd: folder,
     ...(one.env === undefined ? {} : { env: one.env }),
+    ...(one.journal === undefined ? {} : { journal: one.journal }),
     ...(one.stdin === undefined ? {} : { input: readFileSync(join(folder, one.stdin)) }),
   });
   t.is(result.exitCode, one.exitCode, `stderr: ${result.stderr}`);

@@ -1,4 +1,4 @@
-/** SIGINT and SIGTERM: a short message, the right exit code, and nothing left behind. */
+/** SIGINT, SIGTERM and SIGHUP: a short message, the right exit code, and nothing left behind. */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -8,7 +8,7 @@ import { temporaryFolder } from './support/folder.js';
 import { makeMemory } from './support/memory.js';
 import { runCli } from './support/runCli.js';
 
-const EXIT_CODE = { SIGINT: 130, SIGTERM: 143 } as const;
+const EXIT_CODE = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
 /** Long enough for the workers to be at it. */
 const AT_WORK_MS = 300;
 
@@ -32,7 +32,7 @@ async function stopped(
   t.deepEqual(readdirSync(folder).sort(), before);
 }
 
-for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   test(`save of a pipe that stalls, ${signal}: the old image stays`, async (t) => {
     const folder = temporaryFolder(t);
     writeFileSync(join(folder, 'img'), 'old');

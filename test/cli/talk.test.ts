@@ -1,11 +1,12 @@
 /** What is said on standard error, and how, on terminals, in journals and in files. */
+import { closeSync, fstatSync, openSync } from 'node:fs';
 import { Writable } from 'node:stream';
 import test from 'ava';
 import { Talk, type TalkEnvironment } from '../../cli/output/talk.js';
 
 const FAILURE = { code: 'IO', exitCode: 20, message: 'cannot read x', path: 'x', offset: undefined, hint: 'try again' };
 
-function heard(tty: boolean, env: TalkEnvironment, speak: (talk: Talk) => void, silent = false): string {
+function heard(tty: boolean, env: TalkEnvironment, speak: (talk: Talk) => void, silent = false, fd?: number): string {
   const parts: string[] = [];
   const stream = new Writable({
     write(chunk, _encoding, done) {
@@ -13,7 +14,7 @@ function heard(tty: boolean, env: TalkEnvironment, speak: (talk: Talk) => void, 
       done();
     },
   });
-  Object.assign(stream, { isTTY: tty, columns: 80 });
+  Object.assign(stream, { isTTY: tty, columns: 80, fd });
   speak(new Talk(stream as unknown as NodeJS.WriteStream, env, silent));
   return parts.join('');
 }
@@ -28,14 +29,20 @@ test('plain in a file', (t) => {
   );
 });
 
-test('priorities in the journal, on every line, and not on a terminal', (t) => {
-  const env = { JOURNAL_STREAM: '8:1' };
-  t.is(heard(false, env, fail), '<3>vmsnap: error: cannot read x\n<3>hint: try again\n');
+test('priorities in the journal, on every line, and in no other stream', (t) => {
+  const fd = openSync('/dev/null', 'w');
+  t.teardown(() => closeSync(fd));
+  const { dev, ino } = fstatSync(fd);
+  const env = { JOURNAL_STREAM: `${dev}:${ino}` };
+  t.is(heard(false, env, fail, false, fd), '<3>vmsnap: error: cannot read x\n<3>hint: try again\n');
   t.is(
-    heard(false, env, (talk) => talk.warning('a\nb')),
+    heard(false, env, (talk) => talk.warning('a\nb'), false, fd),
     '<4>vmsnap: warning: a\n<4>b\n',
   );
-  t.false(heard(true, env, fail).includes('<3>'));
+  for (const other of [`${dev}:${ino + 1}`, `${dev}`, '', 'x']) {
+    t.false(heard(false, { JOURNAL_STREAM: other }, fail, false, fd).includes('<3>'), other);
+  }
+  t.false(heard(false, env, fail).includes('<3>'), 'a stream without a descriptor');
 });
 
 test('colours on a terminal only, and never with NO_COLOR or a dumb one', (t) => {

@@ -13,6 +13,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { basename, join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import test, { type ExecutionContext } from 'ava';
 import {
@@ -76,6 +77,25 @@ test('a base that was deleted between two nights: a full image, and a warning', 
   t.regex(third!.warnings[0]!.message, /web1-20260106.* cannot be a base, so a full image is made: .*it is missing/);
   t.deepEqual([fourth!.kind, fourth!.base, fourth!.status], ['differential', third!.image, 'ok']);
   t.true(existsSync(second!.image!), 'what lacks its base is for people to look at');
+});
+
+test('a base that is deleted before the new image is verified: a full image instead, and a warning', async (t) => {
+  const house = backupHouse(t);
+  const [first] = await nights(house, oneJob(), 1);
+  house.change(2);
+  const config = await readBackupConfig(house.configure(oneJob()));
+  let isGone = false;
+  const { jobs } = await runBackup(config, {
+    now: () => house.now,
+    onEvent: (event) => {
+      if (event.kind !== 'phase' || event.phase !== 'verify' || isGone) return;
+      isGone = true;
+      unlinkSync(first!.image!);
+    },
+  });
+  t.deepEqual([jobs[0]!.kind, jobs[0]!.exitCode, codesOf(jobs[0]!)], ['full', 3, ['base-unusable']]);
+  t.deepEqual(house.stored(), [basename(jobs[0]!.image!)]);
+  await restores(t, house, jobs[0]!.image!, house.memory);
 });
 
 test('the newest image was deleted: the one before it is the base, and nothing is wrong', async (t) => {
@@ -216,6 +236,44 @@ test('jobs in parallel share a folder, and each has what it would have alone', a
   }
   t.is(house.stored().length, 12, 'the newest, and the base that it needs');
   t.false(await isLocked(house.store));
+});
+
+test('two jobs of one machine take turns, and the second goes on from the image of the first', async (t) => {
+  const house = backupHouse(t);
+  const jobs = ['a', 'b', 'c'].map((name) => oneJob('vm = "web1"\nname = "{job}-{utc}.vmsnap"').replace('web1', name));
+  const { jobs: reports } = await house.run(`parallel = 3\n${jobs.join('')}`);
+  t.deepEqual(
+    reports.map(({ status, chainLength }) => [status, chainLength]),
+    [1, 2, 3].map((length) => ['ok', length]),
+  );
+});
+
+test('runs for several machines in one folder do not wait for each other', async (t) => {
+  const house = backupHouse(t);
+  const db1 = await lockFolder(house.store, { machine: 'db1' });
+  t.is((await house.runOne(oneJob())).status, 'ok');
+  t.is((await house.runOne(oneJob().replace('jobs.web1', 'jobs.db1'))).error?.code, 'LOCKED');
+  await failsWith(t, 'LOCKED', lockFolder(house.store), /is at work in/);
+  const web1 = await lockFolder(house.store, { machine: 'web1' });
+  await failsWith(t, 'LOCKED', lockFolder(house.store, { machine: 'web1' }));
+  web1.release();
+  db1.release();
+  t.false(await isLocked(house.store));
+});
+
+test('an image is dated when the lock was there, not when it began to be waited for', async (t) => {
+  const house = backupHouse(t);
+  const lock = await lockFolder(house.store);
+  const waiting = house.runOne(oneJob(), { lockWaitSeconds: 60 });
+  while (!house.events.some((event) => event.kind === 'phase' && event.phase === 'lock')) await delay(5);
+  // Meanwhile another run makes images, for hours.
+  house.now += 3 * 3_600_000;
+  setTimeout(() => lock.release(), 200);
+  const report = await waiting;
+  t.is(basename(report.image!), 'web1-20260105T051500Z.vmsnap');
+  t.is(report.startedAt.getTime(), FIRST_NIGHT);
+  const { entries } = await listStore(house.store);
+  t.is(entries[0]!.createdAt, '2026-01-05T05:15:00Z');
 });
 
 async function isLocked(folder: string): Promise<boolean> {

@@ -76,6 +76,8 @@ const MISTAKES: readonly (readonly [string, string, string, RegExp, RegExp?])[] 
   ['a health check without an address', `${JOB}[jobs.web1.health-check]\ntimeout = "5s"\n`, '4:12', /needs one of url/],
   ['a health check that waits for ever', `${JOB}health-check = { url = "http://x", timeout = "1h" }\n`, '4:36', /60 s/],
   ['too many at a time', `parallel = 0\n${JOB}`, '1:1', /parallel must be/],
+  ['a pause of a file', `${JOB}max-pause = "10s"\n`, '4:1', /max-pause is for a running machine/, /qemu:SOCKET/],
+  ['a pause of all jobs', `[defaults]\nquiesce = true\n${JOB}`, '2:1', /unknown key/, /table of a job/],
   ['live of a file', `${JOB}live = true\n`, '4:1', /live is for a running machine/, /qemu:SOCKET/],
   ['while-paused of a file', `${JOB}while-paused = "true"\n`, '4:1', /while-paused is for a running machine/],
   [
@@ -201,6 +203,12 @@ segment-size = "2M"
 [jobs.regions]
 regions = ["low=1M@0:low.mem", "high=0x100000@0x100000000:/dev/shm/high+2M"]
 chunk-size = 65536
+[jobs.running]
+source = "qemu:/run/vm.qmp"
+while-paused = "lvcreate -s -n snap vg/web1"
+max-pause = "30s"
+quiesce = true
+agent = "agent.sock"
 [jobs.snapshot]
 source = "snap.mem"
 format = "firecracker"
@@ -209,7 +217,14 @@ diff-base = "/base.mem"
 `,
   );
   const { jobs } = await readBackupConfig(file);
-  const [regions, snapshot] = jobs;
+  const [regions, running, snapshot] = jobs;
+  t.like(running!.save.machine, {
+    whilePaused: 'lvcreate -s -n snap vg/web1',
+    maxPauseSeconds: 30,
+    quiesce: true,
+    agent: folder.path('agent.sock'),
+  });
+  t.is(regions!.save.machine, undefined);
   t.deepEqual(regions!.source, { kind: 'source', source: undefined });
   t.deepEqual(regions!.save.regions, [
     { name: 'low', sizeBytes: 2 ** 20, gpa: 0, file: folder.path('low.mem') },

@@ -12,6 +12,8 @@ export interface Case {
   /** Content of standard input: a file of the case's folder. */
   readonly stdin?: string;
   readonly env?: Readonly<Record<string, string>>;
+  /** Standard error leads to the journal. */
+  readonly journal?: boolean;
   /** All names in the folder afterwards; default: those that were there before. */
   readonly files?: readonly string[];
   /** Pairs of files that must be the same afterwards. */

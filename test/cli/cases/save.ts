@@ -121,10 +121,18 @@ export const saveCases: readonly Case[] = [
   {
     title: 'errors carry priorities in the journal',
     args: ['save', 'missing', 'img'],
-    env: { JOURNAL_STREAM: '8:1234' },
+    journal: true,
     exitCode: 10,
     stdout: '',
     stderr: /^<3>vmsnap: error: .+\n(<3>hint: .+\n)?$/,
+  },
+  {
+    title: 'no priorities where only the variable says so: stderr leads elsewhere',
+    args: ['save', 'missing', 'img'],
+    env: { JOURNAL_STREAM: '8:1234' },
+    exitCode: 10,
+    stdout: '',
+    stderr: /^vmsnap: error: .+\n(hint: .+\n)?$/,
   },
   {
     title: 'with --json an error is an object on stdout',

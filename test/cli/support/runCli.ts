@@ -1,5 +1,8 @@
 /** Runs the compiled command line in a process of its own. */
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
+import { closeSync, fstatSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { MAIN } from './paths.js';
 
 export interface CliResult {
@@ -16,6 +19,8 @@ export interface CliOptions {
   readonly program?: string;
   readonly cwd?: string;
   readonly env?: Readonly<Record<string, string>>;
+  /** Standard error is what JOURNAL_STREAM says leads to the journal. */
+  readonly journal?: boolean;
   readonly input?: Buffer;
   /** Standard input is a pipe that does not end. */
   readonly keepStdinOpen?: boolean;
@@ -31,12 +36,36 @@ function cleanEnvironment(extra: Readonly<Record<string, string>> = {}): NodeJS.
   return { ...rest, ...extra };
 }
 
+/** A file that stands for the stream that leads to the journal. */
+class Journal {
+  readonly fd: number;
+  readonly env: Readonly<Record<string, string>>;
+  readonly #folder = mkdtempSync(join(tmpdir(), 'vmsnap-journal-'));
+  readonly #path = join(this.#folder, 'journal');
+
+  constructor() {
+    this.fd = openSync(this.#path, 'w');
+    const { dev, ino } = fstatSync(this.fd, { bigint: true });
+    this.env = { JOURNAL_STREAM: `${dev}:${ino}` };
+  }
+
+  /** What was written, once and for all. */
+  end(): string {
+    closeSync(this.fd);
+    const text = readFileSync(this.#path, 'utf8');
+    rmSync(this.#folder, { recursive: true });
+    return text;
+  }
+}
+
 export async function runCli(args: readonly string[], options: CliOptions = {}): Promise<CliResult> {
   const [command, ...words] = [...(options.wrapper ?? []), process.execPath, options.program ?? MAIN, ...args];
+  const journal = options.journal === true ? new Journal() : undefined;
+  const stdin = options.input === undefined && options.keepStdinOpen !== true ? 'ignore' : 'pipe';
   const child = spawn(command!, words, {
     cwd: options.cwd,
-    env: cleanEnvironment(options.env),
-    stdio: [options.input === undefined && options.keepStdinOpen !== true ? 'ignore' : 'pipe', 'pipe', 'pipe'],
+    env: cleanEnvironment({ ...options.env, ...journal?.env }),
+    stdio: [stdin, 'pipe', journal?.fd ?? 'pipe'],
     ...options.spawn,
   });
   const stdout = collect(child.stdout);
@@ -54,7 +83,7 @@ export async function runCli(args: readonly string[], options: CliOptions = {}):
     signal: signal ?? undefined,
     stdout: stdoutBytes.toString('utf8'),
     stdoutBytes,
-    stderr: Buffer.concat(stderr).toString('utf8'),
+    stderr: journal?.end() ?? Buffer.concat(stderr).toString('utf8'),
   };
 }
 

@@ -130,7 +130,13 @@ export class RecordImage {
     const leafCount = leavesIn(memory.length);
     const references = { referencePages: 0, references: new BigUint64Array(0) };
     const input = { states, pageCount, dataPages, uniformPages, words, ...references, leaves, leafCount };
-    const plan = encodeSegmentTables(input, this.geometry, this.#alignmentBytes, this.#seal !== undefined, this.#buffer);
+    const plan = encodeSegmentTables(
+      input,
+      this.geometry,
+      this.#alignmentBytes,
+      this.#seal !== undefined,
+      this.#buffer,
+    );
     this.#sealing?.begin(this.#buffer, plan.sealAt);
     const stored = this.#storeChunks(plan, dataPages);
     const lengths = { tablesBytes: plan.tablesBytes, payloadBytes: stored.payloadBytes };

@@ -62,11 +62,8 @@ export function decodeAttachmentTables(
     throw bad(`${chunkCount} chunks for ${rawBytes} bytes`);
   const chunkEntriesAt = PREFIX_BYTES + ATTACHMENT_TABLES_FIXED_BYTES;
   const end = chunkEntriesAt + CHUNK_ENTRY_BYTES * chunkCount;
-  if (
-    end > headBytes(prefix) ||
-    !isZero(head, end, headBytes(prefix)) ||
-    !isZero(head, PREFIX_BYTES + 12, chunkEntriesAt)
-  ) {
+  const tablesEnd = headBytes(prefix) - (chunkSeal === undefined ? 0 : sealBytes(chunkCount));
+  if (end > tablesEnd || !isZero(head, end, tablesEnd) || !isZero(head, PREFIX_BYTES + 12, chunkEntriesAt)) {
     throw bad('tables do not add up');
   }
   let stored = 0;

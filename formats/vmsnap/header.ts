@@ -7,6 +7,7 @@ import {
   FEATURE_NAMES,
   FEATURES_READ,
   FORMAT_VERSION,
+  FORMAT_VERSION_FIRST,
   HEADER_BYTES,
   HEADER_MAGIC,
   HEADER_TAG_AT,
@@ -96,6 +97,13 @@ function requireMagic(bytes: Buffer, path: string): void {
 }
 
 function requireSupported(header: Header, path: string): void {
+  if (header.readVersion < FORMAT_VERSION_FIRST) {
+    throw new VmsnapError(
+      'UNSUPPORTED',
+      `${path} is of format version ${header.readVersion}, a draft that was never released`,
+      { path, offset: 8, hint: 'save the memory again; the vmsnap that wrote the image can load it' },
+    );
+  }
   if (header.readVersion > FORMAT_VERSION) {
     throw new VmsnapError(
       'UNSUPPORTED',

@@ -8,7 +8,10 @@ export const MIB = 1024 * KIB;
 /** Header */
 export const HEADER_BYTES = 64;
 export const HEADER_MAGIC = Buffer.from('89564d530d0a1a0a', 'hex');
-export const FORMAT_VERSION = 0;
+/** What is written, and the newest that is read. */
+export const FORMAT_VERSION = 1;
+/** The oldest that is read. Each later one is read for ever (SPEC.md, "Versions"). */
+export const FORMAT_VERSION_FIRST = 1;
 /** Of an encrypted image: the tag of header and start manifest. */
 export const HEADER_TAG_AT = 40;
 export const HEADER_TAG_BYTES = 16;

@@ -149,7 +149,7 @@ export function decodeSegmentTables(
   const referencesAt = wordsAt + WORD_BYTES * uniformPages;
   const chunkEntriesAt = referencesAt + REFERENCE_BYTES * referencePages;
   const mapAt = chunkEntriesAt + CHUNK_ENTRY_BYTES * chunkCount;
-  const end = headBytes(prefix);
+  const end = headBytes(prefix) - (chunkSeal === undefined ? 0 : sealBytes(chunkCount));
   if (mapAt + mapBytes > end || !isZero(head, mapAt + mapBytes, end)) throw bad('tables do not add up');
   const pageCount = decodeStateMap(head, mapAt, mapAt + mapBytes, states, allowed, path, prefix.offset);
   if (segmentPages !== undefined && pageCount !== segmentPages)

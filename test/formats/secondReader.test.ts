@@ -3,6 +3,7 @@ import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import test from 'ava';
 import { type SaveOptions, save } from '../../lib/index.js';
 import { sameBytes } from '../lib/support/expect.js';
+import { makeKey } from '../lib/support/keys.js';
 import { KIB, MIB, mixedMemory } from '../lib/support/memory.js';
 import { cat, makeFifo } from '../lib/support/pipes.js';
 import { workspace } from '../lib/support/workspace.js';
@@ -88,4 +89,74 @@ test('a chain of differential images is read by the second reader, and refused w
   const { exitCode, message } = await runSecondReader([folder.path('3')]);
   t.is(exitCode, 1);
   t.regex(message, /no base '1'/);
+});
+
+for (const codec of ['zstd', 'zlib', 'none'] as const) {
+  test(`${codec}, encrypted: a chain with references and attachments is read by the second reader, by either key`, async (t) => {
+    const reason = missingTool(t, ['python3', 'python3-cryptography', 'zstd']);
+    if (reason !== undefined) return skip(t, reason);
+    const folder = workspace(t);
+    const [source, output] = ['memory.raw', 'read.raw'].map((file) => folder.path(file));
+    const keys = [await makeKey(), await makeKey()];
+    const encryption = { recipients: keys.map(({ recipient }) => recipient) };
+    const identityFiles = keys.map(({ identity }, i) => {
+      writeFileSync(folder.path(`identity${i}`), `# a comment\n${identity}\n`, { mode: 0o600 });
+      return folder.path(`identity${i}`);
+    });
+    const memory = mixedMemory(3 * MIB, 11);
+    const attached = mixedMemory(5 * MIB + 13, 3);
+    memory.copy(memory, 2 * MIB, 0, 256 * KIB);
+    writeFileSync(folder.path('long'), attached);
+    const attachments = [{ name: 'long', file: folder.path('long') }];
+    const common = {
+      codec,
+      segmentSize: MIB,
+      chunkSize: 16 * KIB,
+      regions: REGIONS,
+      frozen: true,
+      encryption,
+    } as const;
+    for (const [i, more] of [{ attachments }, { base: folder.path('0') }].entries()) {
+      memory.fill(`change ${i}`, MIB + i * 64 * KIB, MIB + i * 64 * KIB + 20 * KIB);
+      writeFileSync(source!, memory);
+      const image = folder.path(`${i}`);
+      const saved = await save(source, image, {
+        ...common,
+        ...more,
+        references: true,
+        threads: 2,
+        keys: { identities: [keys[0]!.identity] },
+      });
+      const reading = await readWithSecondReader(image, output, { identityFile: identityFiles[i]! });
+      t.deepEqual([reading.identity, reading.digest], [saved.identity, saved.digest]);
+      t.deepEqual(reading.pages, { ...saved.pages });
+      t.true(i === 1 ? saved.pages.sameAsBase > 0 : saved.pages.reference > 0);
+      const long = { name: 'long', sizeBytes: attached.length, xxh3: xxh3Of(attached).toString('hex') };
+      t.deepEqual(reading.attachments, i === 0 ? [long] : []);
+      sameBytes(t, readFileSync(output!), memory.subarray(0, saved.memoryBytes));
+    }
+    const { exitCode, message } = await runSecondReader([folder.path('1')]);
+    t.is(exitCode, 2);
+    t.regex(message, /encrypted, and no key is given/);
+  });
+}
+
+test('an image that a save encrypts with a passphrase is read by the second reader', async (t) => {
+  const reason = missingTool(t, ['python3', 'python3-cryptography', 'zstd']);
+  if (reason !== undefined) return skip(t, reason);
+  const folder = workspace(t);
+  const [source, image, output, passphraseFile] = ['memory.raw', 'image.vms', 'read.raw', 'passphrase'].map((file) =>
+    folder.path(file),
+  );
+  const memory = mixedMemory(MIB, 5);
+  writeFileSync(source!, memory);
+  writeFileSync(passphraseFile!, 'ein Satz mit Zeichen wie ü und ж\n', { mode: 0o600 });
+  const saved = await save(source, image!, { frozen: true, encryption: { passphraseFile: passphraseFile! } });
+  const reading = await readWithSecondReader(image!, output, { passphraseFile: passphraseFile! });
+  t.deepEqual([reading.identity, reading.digest], [saved.identity, saved.digest]);
+  sameBytes(t, readFileSync(output!), memory);
+  writeFileSync(passphraseFile!, 'another\n');
+  const { exitCode, message } = await runSecondReader(['--passphrase-file', passphraseFile!, image!]);
+  t.is(exitCode, 2);
+  t.regex(message, /none of the keys given opens the image, which is encrypted for: scrypt/);
 });

@@ -31,7 +31,9 @@ import { MIB, randomMemory } from './support/memory.js';
 import { mount, onMount } from './support/privileged.js';
 
 // dist/test/lib -> the sources
-const FUTURE_IMAGE = fileURLToPath(new URL('../../../test/samples/damaged/future-read-version.vms', import.meta.url));
+const FUTURE_IMAGE = fileURLToPath(
+  new URL('../../../test/samples/v1/damaged/future-read-version.vms', import.meta.url),
+);
 
 /** `count` nights, of which each changes a page. */
 async function nights(house: BackupHouse, toml: string, count: number): Promise<BackupJobReport[]> {

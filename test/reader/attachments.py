@@ -51,7 +51,7 @@ def _read_part(record: Record, expected_part: int) -> tuple[int, list[Chunk]]:
     require(end <= len(tables), at, "tables are longer than their length")
     require_zeros(tables, end, len(tables), at + end, "end of the tables")
     raw_lengths = [min(CHUNK_BYTES, raw_length - done) for done in range(0, raw_length, CHUNK_BYTES)]
-    return raw_length, split_payload(tables, FIXED_BYTES, raw_lengths, record.payload, record.payload_at)
+    return raw_length, split_payload(record, FIXED_BYTES, raw_lengths)
 
 
 def check_contents(parts: list[list[Chunk]], decoder: ChunkDecoder) -> list[bytes]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from crc32c import crc32c
 from damage import CannotDecodeError, DamagedError, require
 from fields import u32
+from records import Record
 from zstd_frame import require_one_frame
 
 ENTRY_BYTES = 8
@@ -24,8 +25,9 @@ class Chunk:
         return len(self.stored) == self.raw_length
 
 
-def split_payload(tables: bytes, at: int, raw_lengths: list[int], payload: bytes, payload_at: int) -> list[Chunk]:
-    """Cuts a payload by the chunk entries at `tables[at:]` and checks each chunk's length and CRC."""
+def split_payload(record: Record, at: int, raw_lengths: list[int]) -> list[Chunk]:
+    """Cuts a payload by the chunk entries at `tables[at:]`, checks each chunk's length and CRC, and opens it."""
+    tables, payload, payload_at = record.tables, record.payload, record.payload_at
     chunks = []
     used = 0
     for i, raw_length in enumerate(raw_lengths):
@@ -35,7 +37,8 @@ def split_payload(tables: bytes, at: int, raw_lengths: list[int], payload: bytes
         stored = payload[used : used + length]
         require(len(stored) == length, offset, f"chunk {i} goes beyond the payload")
         require(crc32c(stored) == crc, offset, f"chunk {i}: CRC does not match")
-        chunks.append(Chunk(offset, stored, raw_length))
+        opened = stored if record.seal is None else record.seal.open(i, stored, offset)
+        chunks.append(Chunk(offset, opened, raw_length))
         used += length
     require(used == len(payload), payload_at + used, "chunks do not add up to the payload")
     return chunks

@@ -10,6 +10,10 @@ class CannotDecodeError(Exception):
     """Nothing is known about the image: a tool for its codec is missing here."""
 
 
+class NoKeyError(CannotDecodeError):
+    """The image is encrypted, and no key that is given opens it."""
+
+
 def require(condition: bool, offset: int, message: str) -> None:
     if not condition:
         raise DamagedError(offset, message)

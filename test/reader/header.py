@@ -9,12 +9,13 @@ from xxh3_128 import xxh3_128
 
 HEADER_BYTES = 64
 MAGIC = bytes.fromhex("89564D530D0A1A0A")
-READ_VERSION = 0
+VERSION = 1
 FEATURE_REFERENCES = 1 << 0
 FEATURE_BASE = 1 << 1
 FEATURE_OVERRIDING = 1 << 2
+FEATURE_ENCRYPTION = 1 << 3
 FEATURE_ABSENT = 1 << 4
-FEATURES_READ = FEATURE_REFERENCES | FEATURE_BASE | FEATURE_OVERRIDING | FEATURE_ABSENT
+FEATURES_READ = FEATURE_REFERENCES | FEATURE_BASE | FEATURE_OVERRIDING | FEATURE_ENCRYPTION | FEATURE_ABSENT
 MANIFEST_MAX_BYTES = 16 << 20
 
 
@@ -41,6 +42,10 @@ class Header:
         return self.features & FEATURE_OVERRIDING != 0
 
     @property
+    def is_encrypted(self) -> bool:
+        return self.features & FEATURE_ENCRYPTION != 0
+
+    @property
     def binding(self) -> int:
         return int.from_bytes(xxh3_128(self.opening)[8:], "big")
 
@@ -49,10 +54,11 @@ def read_header(image: bytes) -> Header:
     raw = take(image, 0, HEADER_BYTES, "header")
     require(raw[:8] == MAGIC, 0, "this is no vmsnap image")
     require(crc32c(raw[:60]) == u32(raw, 60), 0, "header: CRC does not match")
-    require(u16(raw, 8) <= READ_VERSION, 8, f"unsupported: needs a reader of version {u16(raw, 8)}")
+    require(u16(raw, 8) == VERSION, 8, f"unsupported: needs a reader of version {u16(raw, 8)}")
     features = u64(raw, 24)
     require(features & ~FEATURES_READ == 0, 24, f"unsupported: incompatible features 0x{features:x}")
-    require_zeros(raw, 40, 60, 40, "reserved space of the header")
+    reserved_at = 56 if features & FEATURE_ENCRYPTION else 40
+    require_zeros(raw, reserved_at, 60, reserved_at, "reserved space of the header")
     alignment = u32(raw, 12)
     require(alignment in (8, 4096), 12, f"alignment of {alignment}")
     length = u32(raw, 32)

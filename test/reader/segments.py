@@ -90,7 +90,7 @@ def read_segment(record: Record, manifest: StartManifest, places: Places, featur
         _cut(tables, words_at, WORD_BYTES, uniform),
         [u64(tables, references_at + REFERENCE_BYTES * i) for i in range(references)],
         _cut(tables, FIXED_BYTES, DIGEST_BYTES, leaf_count),
-        split_payload(tables, chunks_at, _raw_lengths(data, manifest), record.payload, record.payload_at),
+        split_payload(record, chunks_at, _raw_lengths(data, manifest)),
     )
     require(segment.pages(DATA) == data, at + 12, "the state map has another number of data pages")
     require(segment.pages(UNIFORM) == uniform, at + 4, "the state map has another number of uniform pages")

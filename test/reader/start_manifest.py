@@ -1,14 +1,17 @@
 """Start manifest and the geometry that follows from it (SPEC.md, "Start manifest")."""
 
+import base64
 from dataclasses import dataclass
 
 from damage import require
+from header import Header
 from json_values import Fields, is_integer, parse_object
 
 KIB = 1 << 10
 MIB = 1 << 20
 REGIONS_MAX = 65_535
 NAME_MAX_BYTES = 255
+WRAPPED_KEY_MAX_BYTES = MIB
 CODECS = ("zstd", "zlib", "none")
 AT = 64
 
@@ -33,6 +36,7 @@ class StartManifest:
     chunk_size: int
     codec: str
     base: BaseName | None
+    wrapped_key: bytes | None
     regions: list[Region]
 
     @property
@@ -44,7 +48,7 @@ class StartManifest:
         return self.chunk_size // self.page_size
 
 
-def read_start_manifest(raw: bytes, alignment: int, has_base: bool) -> StartManifest:
+def read_start_manifest(raw: bytes, header: Header) -> StartManifest:
     fields = Fields(parse_object(raw, AT, "start manifest"), AT, "start manifest")
     fields.string("tool", optional=True)
     fields.string("createdAt", optional=True)
@@ -53,12 +57,13 @@ def read_start_manifest(raw: bytes, alignment: int, has_base: bool) -> StartMani
     chunk = _power_of_two(fields, "chunkSize", 4 * KIB, 4 * MIB)
     require(page <= chunk <= segment, AT, "page, chunk and segment sizes do not fit each other")
     codec = _codec(fields)
-    require(alignment == (4096 if codec == "none" else 8), 12, f"alignment {alignment} with codec {codec}")
+    require(header.alignment == (4096 if codec == "none" else 8), 12, f"alignment {header.alignment} with codec {codec}")
     _describing_fields(fields)
-    base = _base(fields, has_base)
+    base = _base(fields, header.has_base)
+    wrapped_key = _wrapped_key(fields, header.is_encrypted)
     regions = _regions(fields, page)
     require(base is None or regions[-1].size is not None, AT, "with a base, every region has a size")
-    return StartManifest(page, segment, chunk, codec, base, regions)
+    return StartManifest(page, segment, chunk, codec, base, wrapped_key, regions)
 
 
 def _power_of_two(fields: Fields, key: str, low: int, high: int) -> int:
@@ -85,6 +90,22 @@ def _base(fields: Fields, has_base: bool) -> BaseName | None:
     name = base.string("fileName")
     require(is_name(name, forbidden="/") and name not in (".", ".."), AT, f"name of the base: {name!r}")
     return BaseName(base.hex128("identity"), name)
+
+
+def _wrapped_key(fields: Fields, is_encrypted: bool) -> bytes | None:
+    encryption = fields.object("encryption", optional=True)
+    require(encryption is None or is_encrypted, AT, "unsupported: a wrapped key without its feature bit")
+    require(encryption is not None or not is_encrypted, AT, "no wrapped key, and the feature bit is set")
+    if encryption is None:
+        return None
+    text = encryption.string("wrappedKey")
+    try:
+        value = base64.b64decode(text, validate=True)
+    except ValueError:
+        value = None
+    require(value is not None and base64.b64encode(value).decode() == text, AT, "the wrapped key is no base64")
+    require(len(value) <= WRAPPED_KEY_MAX_BYTES, AT, f"a wrapped key of {len(value)} bytes")
+    return value
 
 
 def _describing_fields(fields: Fields) -> None:

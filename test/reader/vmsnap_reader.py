@@ -4,24 +4,26 @@
 It shares nothing with the TypeScript and C++ code, so an image that both read alike says what SPEC.md says. It checks
 everything, holds the image in memory and is slow: it is for the small images of the tests.
 
-    python3 vmsnap_reader.py [--base-dir FOLDER] IMAGE [OUTPUT]
+    python3 vmsnap_reader.py [--base-dir FOLDER] [--identity-file FILE] [--passphrase-file FILE] IMAGE [OUTPUT]
 
 Writes the memory, all regions end to end, to OUTPUT and a line of JSON to standard output. Exit code: 0 the image is
-sound, 1 it is damaged or unsupported, 2 nothing can be said (a tool is missing, the file cannot be read).
+sound, 1 it is damaged or unsupported, 2 nothing can be said (a tool or a key is missing, the file cannot be read).
 check_images.py does the same to many images at once.
 """
 
 import json
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 sys.dont_write_bytecode = True  # The folder of a test stays as it is.
 
+from age import Secrets
 from attachments import check_contents, read_parts
 from bases import find_base
 from chunks import ChunkDecoder
 from damage import CannotDecodeError, DamagedError, require
+from encryption import open_keys
 from end_manifest import EndManifest, read_end_manifest, with_final_sizes
 from footer import check_footer
 from header import read_header
@@ -34,7 +36,17 @@ from state_map import DATA, REFERENCE, SAME_AS_BASE, UNIFORM, ZERO
 from xxh3_128 import xxh3_128
 
 
+USAGE = "usage: vmsnap_reader.py [--base-dir FOLDER] [--identity-file FILE] [--passphrase-file FILE] IMAGE [OUTPUT]"
 OVERRIDING_SEGMENTS_MAX = 1 << 22
+
+
+@dataclass(frozen=True)
+class Outside:
+    """What the image does not hold itself."""
+
+    folders: list[str] = field(default_factory=list)
+    """Where a base is looked for."""
+    secrets: Secrets = Secrets()
 
 
 @dataclass(frozen=True)
@@ -49,11 +61,14 @@ class Reading:
     memory: list[bytearray]
 
 
-def read_image(image: bytes, folders: list[str], depth: int = 0) -> Reading:
-    """`folders`: where a base is looked for. `depth`: images above this one."""
+def read_image(image: bytes, outside: Outside, depth: int = 0) -> Reading:
+    """`depth`: images above this one."""
     header = read_header(image)
-    start = read_start_manifest(header.manifest_json, header.alignment, header.has_base)
-    records, footer_at = walk_records(image, header)
+    start = read_start_manifest(header.manifest_json, header)
+    keys = None if start.wrapped_key is None else open_keys(start.wrapped_key, outside.secrets)
+    if keys is not None:
+        keys.check_header(header.opening)
+    records, footer_at = walk_records(image, header, keys)
     end_record = records[-2]
     end = read_end_manifest(end_record, start)
     manifest = with_final_sizes(start, end, end_record.payload_at)
@@ -67,26 +82,28 @@ def read_image(image: bytes, folders: list[str], depth: int = 0) -> Reading:
     segments = [read_segment(record, manifest, places, header.features) for record in records if record.kind == b"VSEG"]
     last = {segment.record.subject: segment for segment in segments}
     check_index(records, last, places.count)
-    identity = check_footer(image, footer_at, header, records, places.count)
+    identity = check_footer(image, footer_at, header, records, places.count, keys)
     parts = read_parts(records, end.attachments)
     chunks = [chunk for segment in segments for chunk in segment.chunks]
     decoder = ChunkDecoder(manifest.codec, chunks + [chunk for part in parts for chunk in part])
     _check_totals(end, list(last.values()), manifest, end_record)
-    base = _read_base(manifest, folders, depth)
+    base = _read_base(manifest, outside, depth)
     memory = _put_together(segments, manifest, decoder, base)
     _check_memory(end, manifest, memory, end_record)
     return Reading(manifest, end, identity, check_contents(parts, decoder), memory)
 
 
-def _read_base(manifest: StartManifest, folders: list[str], depth: int) -> Reading | None:
+def _read_base(manifest: StartManifest, outside: Outside, depth: int) -> Reading | None:
     if manifest.base is None:
         return None
-    found, folder = find_base(manifest.base, folders, depth)
-    base = read_image(found, [folder, *folders], depth + 1)
+    found, folder = find_base(manifest.base, outside.folders, depth)
+    base = read_image(found, replace(outside, folders=[folder, *outside.folders]), depth + 1)
     mine, theirs = manifest, base.manifest
     require(mine.page_size == theirs.page_size, 64, "the base has other pages")
     require(mine.segment_size == theirs.segment_size, 64, "the base has other segments")
     require(mine.regions == theirs.regions, 64, "the base has other regions")
+    sealed = mine.wrapped_key is not None or theirs.wrapped_key is None
+    require(sealed, 64, "the base is encrypted, and the image is not")
     return base
 
 
@@ -162,14 +179,14 @@ def _check_memory(end: EndManifest, manifest: StartManifest, memory: list[bytear
     require(digest == end.digest, record.payload_at, "end manifest: the memory digest is wrong")
 
 
-def read_file(path: str, base_dirs: list[str]) -> Reading:
+def read_file(path: str, outside: Outside) -> Reading:
     with open(path, "rb") as file:
         image = file.read()
-    return read_image(image, [os.path.dirname(path) or ".", *base_dirs])
+    return read_image(image, replace(outside, folders=[os.path.dirname(path) or ".", *outside.folders]))
 
 
-def _run(arguments: list[str], base_dirs: list[str]) -> dict:
-    reading = read_file(arguments[0], base_dirs)
+def _run(arguments: list[str], outside: Outside) -> dict:
+    reading = read_file(arguments[0], outside)
     if len(arguments) == 2:
         with open(arguments[1], "wb") as output:
             for region in reading.memory:
@@ -177,22 +194,34 @@ def _run(arguments: list[str], base_dirs: list[str]) -> dict:
     return summary(reading)
 
 
-def take_base_dirs(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """The arguments without `--base-dir FOLDER`, and the folders."""
-    rest, folders = list(arguments), []
-    while rest[:1] == ["--base-dir"] and len(rest) > 1:
-        folders.append(rest[1])
-        rest = rest[2:]
-    return rest, folders
+def take_options(arguments: list[str]) -> tuple[list[str], Outside]:
+    """The arguments without the options, and what the options name. A file of identities has one a line."""
+    rest = list(arguments)
+    folders: list[str] = []
+    identities: list[str] = []
+    passphrases: list[bytes] = []
+    while len(rest) > 1 and rest[0].startswith("--"):
+        option, value, *rest = rest
+        if option == "--base-dir":
+            folders.append(value)
+        elif option == "--identity-file":
+            with open(value, encoding="utf-8") as file:
+                identities += [line.strip() for line in file if line.strip() and not line.startswith("#")]
+        elif option == "--passphrase-file":
+            with open(value, "rb") as file:
+                passphrases.append(file.read().removesuffix(b"\n").removesuffix(b"\r"))
+        else:
+            raise OSError(f"unknown option {option}")
+    return rest, Outside(folders, Secrets(tuple(identities), tuple(passphrases)))
 
 
 def main(arguments: list[str]) -> int:
-    arguments, base_dirs = take_base_dirs(arguments)
-    if len(arguments) not in (1, 2):
-        print("usage: vmsnap_reader.py [--base-dir FOLDER] IMAGE [OUTPUT]", file=sys.stderr)
-        return 2
     try:
-        print(json.dumps(_run(arguments, base_dirs)))
+        arguments, outside = take_options(arguments)
+        if len(arguments) not in (1, 2):
+            print(USAGE, file=sys.stderr)
+            return 2
+        print(json.dumps(_run(arguments, outside)))
         return 0
     except DamagedError as error:
         print(f"{arguments[0]} is damaged at {error}", file=sys.stderr)

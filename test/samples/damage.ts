@@ -19,16 +19,19 @@ import {
   segmentLayout,
   takeApart,
 } from '../formats/forge.js';
+import { putTogether, type SealedParts, takeSealedApart } from '../formats/support/forgeSealed.js';
 
 /** Where a load takes the image from. */
 export type LoadSource = 'file' | 'pipe' | 'both';
+
+export type DamageCode = 'CORRUPT' | 'UNSUPPORTED' | 'BASE_MISMATCH' | 'KEY';
 
 export interface DamagedSample {
   readonly name: string;
   readonly base: string;
   readonly make: (valid: Buffer, others: ReadonlyMap<string, Buffer>) => Buffer;
   /** What every reader says where it reads the damaged part; default CORRUPT. */
-  readonly code?: 'CORRUPT' | 'UNSUPPORTED' | 'BASE_MISMATCH';
+  readonly code?: DamageCode;
   /**
    * Loads that do not meet the damage and succeed, with the right memory: from a file a load goes by the index and looks
    * neither at the order of the records nor at attachments; from a pipe it does not look into the index.
@@ -101,7 +104,17 @@ const header: DamagedSample[] = [
   {
     name: 'future-read-version',
     base: 'zstd',
-    make: sealed((image) => void image.header.writeUInt16LE(1, 8)),
+    // Also for readers of the next versions.
+    make: sealed((image) => void image.header.writeUInt16LE(0xffff, 8)),
+    code: 'UNSUPPORTED',
+  },
+  {
+    name: 'version-0',
+    base: 'zstd',
+    make: sealed((image) => {
+      image.header.writeUInt16LE(0, 8);
+      image.header.writeUInt16LE(0, 10);
+    }),
     code: 'UNSUPPORTED',
   },
   {
@@ -113,7 +126,7 @@ const header: DamagedSample[] = [
   {
     name: 'reserved-incompatible-feature',
     base: 'zstd',
-    make: sealed((image) => void image.header.writeBigUInt64LE(32n, 24)),
+    make: sealed((image) => void image.header.writeBigUInt64LE(1n << 63n, 24)),
     code: 'UNSUPPORTED',
   },
   { name: 'header-reserved-bytes', base: 'zstd', make: sealed((image) => void image.header.writeUInt8(1, 45)) },
@@ -830,6 +843,133 @@ const overridingRecords: DamagedSample[] = [
   overriding('too-many-segments', (image) => editStart(image, region({ sizeBytes: (2 ** 22 + 1) * 2 ** 20 }))),
 ];
 
+/** What somebody without the key can do: all checksums, offsets and lengths are right again. */
+const forgedSealed = (
+  name: string,
+  change: (parts: SealedParts, twin: SealedParts) => void,
+  more: Partial<DamagedSample> = {},
+): DamagedSample => ({
+  name: `encrypted-${name}`,
+  base: 'encrypted',
+  make: (valid, others) => {
+    const parts = takeSealedApart(valid);
+    change(parts, takeSealedApart(others.get('encrypted-twin')!));
+    return putTogether(parts);
+  },
+  ...more,
+});
+
+const recordIndex = ({ records }: SealedParts, kind: string, n = 0): number =>
+  records.flatMap((record, i) => (record.toString('latin1', 0, 4) === kind ? [i] : []))[n]!;
+
+const sealedRecord = (parts: SealedParts, kind: string, n = 0): Buffer => parts.records[recordIndex(parts, kind, n)]!;
+
+const sealedPayloadAt = (record: Buffer): number => 64 + record.readUInt32LE(4);
+
+/** Gives an image a changed file of age, which must be as long. */
+function editWrappedKey({ manifest }: SealedParts, change: (wrapped: Buffer) => Buffer): void {
+  const text = manifest.toString('latin1');
+  const at = text.indexOf('"wrappedKey":"') + '"wrappedKey":"'.length;
+  const wrapped = Buffer.from(text.slice(at, text.indexOf('"', at)), 'base64');
+  manifest.write(change(wrapped).toString('base64'), at, 'latin1');
+}
+
+/** A stanza of age is text: another letter at its `at`th place. */
+const otherLetter = (wrapped: Buffer, at: number): Buffer => {
+  wrapped[at] = wrapped[at] === 0x41 ? 0x42 : 0x41;
+  return wrapped;
+};
+
+const encrypted: DamagedSample[] = [
+  { name: 'encrypted-truncated', base: 'encrypted', make: (valid) => valid.subarray(0, valid.length - 96) },
+  { name: 'encrypted-flip-chunk', base: 'encrypted', make: flip((valid) => payloadOf(valid, 'VSEG') + 3) },
+  forgedSealed('tables-changed', (parts) => void (sealedRecord(parts, 'VSEG')[64 + 30]! ^= 1)),
+  forgedSealed('tables-tag-changed', (parts) => {
+    const record = sealedRecord(parts, 'VSEG');
+    record[sealedPayloadAt(record) - 1]! ^= 1;
+  }),
+  forgedSealed('chunk-changed', (parts) => {
+    const record = sealedRecord(parts, 'VSEG');
+    record[sealedPayloadAt(record) + 3]! ^= 1;
+  }),
+  forgedSealed('chunk-of-twin', (parts, twin) => {
+    const record = sealedRecord(parts, 'VSEG');
+    sealedRecord(twin, 'VSEG').copy(record, sealedPayloadAt(record), sealedPayloadAt(record));
+  }),
+  forgedSealed(
+    'attachment-changed',
+    (parts) => {
+      const record = sealedRecord(parts, 'VATT');
+      record[sealedPayloadAt(record) + 3]! ^= 1;
+    },
+    { passes: 'file' },
+  ),
+  forgedSealed('index-block-changed', (parts) => {
+    const record = sealedRecord(parts, 'VIDX');
+    record[sealedPayloadAt(record) + 3]! ^= 1;
+  }),
+  forgedSealed('end-manifest-changed', (parts) => {
+    const record = sealedRecord(parts, 'VEND');
+    record[sealedPayloadAt(record) + 3]! ^= 1;
+  }),
+  forgedSealed('index-list-of-twin', (parts, twin) => {
+    parts.records[recordIndex(parts, 'VLST')] = sealedRecord(twin, 'VLST');
+  }),
+  forgedSealed('record-left-out', ({ records }) => void records.shift()),
+  forgedSealed('records-swapped', ({ records }) => void records.splice(0, 2, records[1]!, records[0]!)),
+  forgedSealed('record-repeated', ({ records }) => void records.splice(1, 0, records[0]!)),
+  forgedSealed('record-of-twin', ({ records }, twin) => void (records[0] = twin.records[0]!)),
+  forgedSealed('attachment-left-out', (parts) => void parts.records.splice(recordIndex(parts, 'VATT'), 1)),
+  forgedSealed('subject-changed', (parts) => void sealedRecord(parts, 'VSEG').writeBigUInt64LE(1n, 32)),
+  forgedSealed('header-tag-changed', ({ header }) => void (header[40]! ^= 1)),
+  forgedSealed('header-reserved-bytes', ({ header }) => void (header[56]! ^= 1)),
+  forgedSealed('footer-tag-changed', ({ footer }) => void (footer[80]! ^= 1)),
+  forgedSealed('footer-of-twin', (parts, twin) => void (parts.footer = twin.footer)),
+  forgedSealed('start-manifest-changed', ({ manifest }) => {
+    manifest.write('"kind":"rao"', manifest.indexOf('"kind":"raw"'));
+  }),
+  forgedSealed('recipient-changed', (parts) => editWrappedKey(parts, (key) => otherLetter(key, key.indexOf('\n--- ') - 8)), {
+    code: 'KEY',
+  }),
+  forgedSealed('age-mac-changed', (parts) => editWrappedKey(parts, (key) => otherLetter(key, key.indexOf('\n--- ') + 8))),
+  forgedSealed('wrapped-key-of-twin', (parts, twin) => {
+    let other = Buffer.alloc(0);
+    editWrappedKey(twin, (key) => {
+      other = Buffer.from(key);
+      return key;
+    });
+    editWrappedKey(parts, () => other);
+  }),
+  forgedSealed('wrapped-key-no-base64', ({ manifest }) => {
+    manifest.write('*', manifest.indexOf('"wrappedKey":"') + 20);
+  }),
+  forgedSealed('without-feature', ({ header }) => void header.fill(0, 24, 32).fill(0, 40, 56), { code: 'UNSUPPORTED' }),
+  forgedSealed(
+    'work-factor-19',
+    (parts) => editWrappedKey(parts, (key) => Buffer.from(key.toString('latin1').replace(' 10\n', ' 19\n'), 'latin1')),
+    { base: 'encrypted-passphrase' },
+  ),
+  {
+    name: 'feature-encryption-without-wrapped-key',
+    base: 'zstd',
+    make: sealed((image) => void image.header.writeBigUInt64LE(8n, 24)),
+  },
+  {
+    name: 'difference-of-encrypted-in-plain',
+    base: 'difference',
+    make: (valid, others) => {
+      const base = others.get('encrypted')!;
+      const identity = base.toString('hex', base.length - 32, base.length - 16);
+      return forge(valid, (image) =>
+        editStart(image, (m) => {
+          m.base = { identity, fileName: 'encrypted.vms' };
+        }),
+      );
+    },
+    code: 'BASE_MISMATCH',
+  },
+];
+
 export const DAMAGED: readonly DamagedSample[] = [
   ...broken,
   ...header,
@@ -846,4 +986,5 @@ export const DAMAGED: readonly DamagedSample[] = [
   ...references,
   ...absentPages,
   ...overridingRecords,
+  ...encrypted,
 ];

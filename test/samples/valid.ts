@@ -1,14 +1,18 @@
 /** The valid samples: which memory, saved how. */
+import { randomBytes } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Encrypter, identityToRecipient } from 'age-encryption';
+import { deriveSealKeys, FILE_KEY_BYTES } from '../../formats/vmsnap/seal.js';
+import type { NewSeal } from '../../lib/encryption/createSeal.js';
 import { type SaveOptions, save } from '../../lib/index.js';
 import { RecordImage, type RecordImageOptions } from '../formats/support/recordImage.js';
 import { smallImage, smallMemory } from '../formats/support/smallImages.js';
 import { KIB, MIB, makeMemory, PAGE } from '../lib/support/memory.js';
 import { cat, makeFifo } from '../lib/support/pipes.js';
 import { Workspace } from '../lib/support/workspace.js';
-import { samplePath } from './list.js';
+import { sampleKeys, samplePath } from './list.js';
 
 export interface ValidSample {
   readonly name: string;
@@ -20,6 +24,10 @@ export interface ValidSample {
   readonly records?: { readonly options: Partial<RecordImageOptions>; readonly put: (image: RecordImage) => void };
   /** The committed sample that this one is a difference to. */
   readonly against?: string;
+  /** Encrypted for the recipient or with the passphrase of the samples; so not the same bytes each time. */
+  readonly encryptedFor?: 'recipient' | 'passphrase';
+  /** Several, one of them long. */
+  readonly hasAttachments?: boolean;
 }
 
 const ATTACHED = Buffer.from('an attachment that goes on over several parts, and shrinks to nothing. '.repeat(130_000));
@@ -106,7 +114,7 @@ export const VALID: readonly ValidSample[] = [
     },
   },
   { name: 'difference-of-references', memory: laterRepeated, options: { references: true }, against: 'references' },
-  { name: 'attachments', memory: () => Buffer.alloc(MIB), options: {} },
+  { name: 'attachments', memory: () => Buffer.alloc(MIB), options: {}, hasAttachments: true },
   { name: 'difference', memory: () => laterMemory(1), options: {}, against: 'zstd' },
   { name: 'difference-of-difference', memory: () => laterMemory(2), options: { codec: 'zlib' }, against: 'difference' },
   {
@@ -115,12 +123,7 @@ export const VALID: readonly ValidSample[] = [
     options: {},
     records: {
       options: { mayHaveAbsent: true },
-      put: (image) => {
-        image.put(0, smallMemory().subarray(0, MIB), [0, 1]);
-        image.put(1, Buffer.alloc(MIB), Array.from({ length: MIB / PAGE }, (_, page) => page));
-        image.put(2, smallMemory().subarray(2 * MIB, 3 * MIB));
-        image.put(3, Buffer.alloc(64 * KIB), [15]);
-      },
+      put: putAbsent,
     },
   },
   {
@@ -138,7 +141,51 @@ export const VALID: readonly ValidSample[] = [
       },
     },
   },
+  { name: 'encrypted', memory: smallMemory, options: {}, encryptedFor: 'recipient' },
+  // As like the one before as two images can be, under another file key.
+  { name: 'encrypted-twin', memory: smallMemory, options: {}, encryptedFor: 'recipient' },
+  {
+    name: 'encrypted-difference',
+    memory: () => laterMemory(1),
+    options: {},
+    against: 'encrypted',
+    encryptedFor: 'recipient',
+  },
+  {
+    name: 'encrypted-difference-of-plain',
+    memory: () => laterMemory(1),
+    options: { codec: 'zlib' },
+    against: 'zstd',
+    encryptedFor: 'recipient',
+  },
+  {
+    name: 'encrypted-references',
+    memory: repeatedMemory,
+    options: { references: true },
+    hasAttachments: true,
+    encryptedFor: 'recipient',
+  },
+  {
+    name: 'encrypted-none',
+    memory: () => makeMemory(2 * MIB, [{ kind: 'text', pages: 1 }]),
+    options: { codec: 'none', attachments: [] },
+    encryptedFor: 'recipient',
+  },
+  {
+    name: 'encrypted-passphrase',
+    memory: smallMemory,
+    options: {},
+    encryptedFor: 'passphrase',
+    records: { options: { mayHaveAbsent: true }, put: putAbsent },
+  },
 ];
+
+function putAbsent(image: RecordImage): void {
+  image.put(0, smallMemory().subarray(0, MIB), [0, 1]);
+  image.put(1, Buffer.alloc(MIB), Array.from({ length: MIB / PAGE }, (_, page) => page));
+  image.put(2, smallMemory().subarray(2 * MIB, 3 * MIB));
+  image.put(3, Buffer.alloc(64 * KIB), [15]);
+}
 
 /** The memory of `zstd` some time later: pages that changed, became zero, became uniform, and a whole segment that did. */
 function laterMemory(times: number): Buffer {
@@ -182,22 +229,39 @@ export async function makeValid(
   const folder = new Workspace(mkdtempSync(join(tmpdir(), 'vmsnap-sample-')));
   try {
     const memory = sample.memory();
-    if (sample.records !== undefined) return { memory, ...writeRecords(folder, memory, sample.records) };
+    if (sample.records !== undefined) return { memory, ...(await writeRecords(folder, memory, sample)) };
     if (sample.isStream === true) return { memory, ...(await saveFromPipe(folder, memory, sample.options)) };
-    const options = { ...sample.options, ...attachmentsOf(sample, folder), ...baseOf(sample) };
+    const options = { ...sample.options, ...attachmentsOf(sample, folder), ...baseOf(sample), ...(await encryptionOf(sample)) };
     return await smallImage(folder, options, memory);
   } finally {
     rmSync(folder.folder, { recursive: true });
   }
 }
 
-function writeRecords(folder: Workspace, memory: Buffer, { options, put }: NonNullable<ValidSample['records']>) {
+async function writeRecords(folder: Workspace, memory: Buffer, { records, encryptedFor }: ValidSample) {
+  const { options, put } = records!;
+  const seal = encryptedFor === undefined ? undefined : await passphraseSeal();
   const path = folder.path('image.vms');
   const regions = [{ name: 'ram', gpa: 0, sizeBytes: memory.length }];
-  const image = new RecordImage(path, { regions, codec: { name: 'zstd', level: 1 }, ...options });
+  const image = new RecordImage(path, { regions, codec: { name: 'zstd', level: 1 }, seal, ...options });
   put(image);
   const { identity, digest } = image.finish();
   return { bytes: readFileSync(path), identity, digest };
+}
+
+/** As a save makes it, but with little work for scrypt: a save's passphrase takes a reader a second. */
+async function passphraseSeal(): Promise<NewSeal> {
+  const encrypter = new Encrypter();
+  encrypter.setPassphrase(sampleKeys().passphrase!);
+  encrypter.setScryptWorkFactor(10);
+  const fileKey = randomBytes(FILE_KEY_BYTES);
+  return { keys: deriveSealKeys(fileKey), wrappedKey: Buffer.from(await encrypter.encrypt(fileKey)) };
+}
+
+async function encryptionOf({ encryptedFor }: ValidSample): Promise<SaveOptions> {
+  if (encryptedFor === undefined) return {};
+  const recipients = await Promise.all(sampleKeys().identities!.map(identityToRecipient));
+  return { encryption: { recipients }, keys: sampleKeys() };
 }
 
 function baseOf({ against }: ValidSample): SaveOptions {
@@ -205,7 +269,7 @@ function baseOf({ against }: ValidSample): SaveOptions {
 }
 
 function attachmentsOf(sample: ValidSample, folder: Workspace): SaveOptions {
-  if (sample.name !== 'attachments') return {};
+  if (sample.hasAttachments !== true) return {};
   const files = [
     ['long.txt', ATTACHED],
     ['empty', Buffer.alloc(0)],

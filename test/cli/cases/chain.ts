@@ -144,7 +144,7 @@ export const chainCases: readonly Case[] = [
     args: ['inspect', 'img'],
     exitCode: 0,
     stdout: [
-      /\n {2}format {5}version 0, references, base\n/,
+      /\n {2}format {5}version 1, references, base\n/,
       /\nCHAIN\n {2}base {7}base \(identity [0-9a-f]{32}\)\n {2}restore {4}reads at most \d+ chunks, .* from 2 files\n/,
       /\n {2}images {5}img .* 1 chunks .* to read\n {13}base .* to read\n/,
     ],

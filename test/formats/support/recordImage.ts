@@ -5,14 +5,16 @@
 import { closeSync, openSync, writeFileSync } from 'node:fs';
 import { encodeFooter, imageBinding, imageIdentity } from '../../../formats/vmsnap/footer.js';
 import { Geometry, leavesIn } from '../../../formats/vmsnap/geometry.js';
-import { encodeHeader } from '../../../formats/vmsnap/header.js';
+import { encodeHeader, setHeaderTag } from '../../../formats/vmsnap/header.js';
 import { encodeIndexList } from '../../../formats/vmsnap/imageIndex.js';
 import {
   alignmentOf,
   CHUNK_ENTRY_BYTES,
   FEATURE_ABSENT,
+  FEATURE_ENCRYPTION,
   FEATURE_OVERRIDING,
   FOOTER_BYTES,
+  FORMAT_VERSION,
   HEADER_BYTES,
   KIND_END,
   KIND_INDEX_LIST,
@@ -22,9 +24,11 @@ import {
 import { encodeEndManifest, encodeStartManifest, type StartManifest } from '../../../formats/vmsnap/manifest.js';
 import { memoryDigest, sumHex } from '../../../formats/vmsnap/memoryDigest.js';
 import { headBytes, recordBytes } from '../../../formats/vmsnap/record.js';
+import { headerTag } from '../../../formats/vmsnap/seal.js';
 import { chunkRawBytes, encodeSegmentTables } from '../../../formats/vmsnap/segmentRecord.js';
 import { STATE_ABSENT } from '../../../formats/vmsnap/stateMap.js';
 import { bound, type CodecSettings, createCodec } from '../../../lib/codecs.js';
+import type { NewSeal } from '../../../lib/encryption/createSeal.js';
 import { CommitLine, createCommitShared, writeAt } from '../../../lib/pipeline/commitLine.js';
 import {
   createControl,
@@ -37,6 +41,7 @@ import {
   NUMBER_PAGES_DATA,
   NUMBER_PAGES_UNIFORM,
 } from '../../../lib/pipeline/control.js';
+import { PayloadSealing } from '../../../lib/pipeline/payloadSealing.js';
 import { outputBufferBytes } from '../../../lib/pipeline/saveWorker.js';
 import {
   native,
@@ -52,6 +57,8 @@ export interface RecordImageOptions {
   readonly codec?: CodecSettings;
   readonly mayHaveAbsent?: boolean;
   readonly overriding?: boolean;
+  /** Of an encrypted image. */
+  readonly seal?: NewSeal | undefined;
 }
 
 const SEGMENT_BYTES = MIB;
@@ -71,22 +78,30 @@ export class RecordImage {
   readonly #leaves = new Map<number, Uint8Array>();
   readonly line: CommitLine;
   readonly #overriding: boolean;
+  readonly #seal: NewSeal | undefined;
+  readonly #sealing: PayloadSealing | undefined;
   #sequence = 0;
 
   constructor(path: string, options: RecordImageOptions) {
-    const { regions, codec = { name: 'zlib', level: 1 }, mayHaveAbsent = false, overriding = false } = options;
+    const { regions, codec = { name: 'zlib', level: 1 }, mayHaveAbsent = false, overriding = false, seal } = options;
     this.#path = path;
     this.#overriding = overriding;
+    this.#seal = seal;
+    this.#sealing = seal && new PayloadSealing(seal.keys, this.#control);
     this.#codec = codec;
     this.#alignmentBytes = alignmentOf(codec.name);
     const sizes = regions.map(({ sizeBytes }) => sizeBytes);
     this.geometry = new Geometry(PAGE, SEGMENT_BYTES, CHUNK_BYTES, sizes);
-    const features = (mayHaveAbsent ? FEATURE_ABSENT : 0n) | (overriding ? FEATURE_OVERRIDING : 0n);
+    const features =
+      (mayHaveAbsent ? FEATURE_ABSENT : 0n) |
+      (overriding ? FEATURE_OVERRIDING : 0n) |
+      (seal === undefined ? 0n : FEATURE_ENCRYPTION);
     this.#head = encodeHead(options, codec, features, this.#alignmentBytes);
     writeFileSync(path, '');
     this.#fd = openSync(path, 'r+');
     const binding = imageBinding(this.#head);
-    const output = { fd: this.#fd, path, isStream: false, binding, alignmentBytes: this.#alignmentBytes };
+    const place = { fd: this.#fd, path, isStream: false };
+    const output = { ...place, binding, alignmentBytes: this.#alignmentBytes, keys: seal?.keys };
     const bufferBytes = outputBufferBytes(this.geometry, this.#alignmentBytes);
     const { indexBlockCount, segmentCount } = this.geometry;
     const segments = overriding ? segmentCount : undefined;
@@ -115,16 +130,24 @@ export class RecordImage {
     const leafCount = leavesIn(memory.length);
     const references = { referencePages: 0, references: new BigUint64Array(0) };
     const input = { states, pageCount, dataPages, uniformPages, words, ...references, leaves, leafCount };
-    const plan = encodeSegmentTables(input, this.geometry, this.#alignmentBytes, false, this.#buffer);
+    const plan = encodeSegmentTables(
+      input,
+      this.geometry,
+      this.#alignmentBytes,
+      this.#seal !== undefined,
+      this.#buffer,
+    );
+    this.#sealing?.begin(this.#buffer, plan.sealAt);
     const stored = this.#storeChunks(plan, dataPages);
     const lengths = { tablesBytes: plan.tablesBytes, payloadBytes: stored.payloadBytes };
     const bytes = recordBytes(lengths, this.#alignmentBytes);
-    this.#buffer.fill(0, headBytes(lengths) + lengths.payloadBytes, bytes);
+    const payloadAt = headBytes(lengths);
+    this.#buffer.fill(0, payloadAt + lengths.payloadBytes, bytes);
     const sequence = this.#sequence++;
     const finished = {
       segment,
       ...lengths,
-      payloadCrc: 0,
+      payloadCrc: this.#seal === undefined ? 0 : native.crc32c(this.#buffer, payloadAt, lengths.payloadBytes, 0),
       dataPages,
       uniformPages,
       referencePages: 0,
@@ -155,6 +178,7 @@ export class RecordImage {
         stored = rawBytes;
       }
       if (stored === rawBytes) rawChunks++;
+      this.#sealing?.seal(i, at, stored);
       this.#buffer.writeUInt32LE(stored, plan.chunkEntriesAt + CHUNK_ENTRY_BYTES * i);
       this.#buffer.writeUInt32LE(
         native.crc32c(this.#buffer, at, stored, 0),
@@ -193,8 +217,8 @@ export class RecordImage {
     );
     const list = this.line.append(KIND_INDEX_LIST, 0, indexList.length, encodeIndexList(indexList));
     const offset = numbers[NUMBER_OUTPUT_OFFSET]!;
-    const identity = imageIdentity(this.#head, end.bytes, list.bytes, false);
-    const footer = encodeFooter({
+    const identity = imageIdentity(this.#head, end.bytes, list.bytes, this.#seal !== undefined);
+    const parts = {
       fileBytes: offset + FOOTER_BYTES,
       endOffset: end.offset,
       indexListOffset: list.offset,
@@ -203,7 +227,8 @@ export class RecordImage {
       binding: imageBinding(this.#head),
       chain: list.crc,
       identity,
-    });
+    };
+    const footer = encodeFooter(parts, this.#seal?.keys);
     this.line.write(footer, offset);
     this.#scanner.close();
     closeSync(this.#fd);
@@ -227,7 +252,7 @@ export class RecordImage {
 }
 
 function encodeHead(
-  { regions }: RecordImageOptions,
+  { regions, seal }: RecordImageOptions,
   codec: CodecSettings,
   incompatibleFeatures: bigint,
   alignmentBytes: number,
@@ -243,15 +268,16 @@ function encodeHead(
     labels: new Map(),
     source: { kind: 'test', name: undefined },
     base: undefined,
-    encryption: undefined,
+    encryption: seal && { wrappedKey: seal.wrappedKey },
     regions,
   };
   const json = encodeStartManifest(start);
   const bytes = Buffer.alloc(roundUp(HEADER_BYTES + json.length, alignmentBytes));
   json.copy(bytes, HEADER_BYTES);
   const manifestCrc = native.crc32c(bytes, HEADER_BYTES, bytes.length - HEADER_BYTES, 0);
-  const versions = { readVersion: 0, writeVersion: 0, compatibleFeatures: 0n };
+  const versions = { readVersion: FORMAT_VERSION, writeVersion: FORMAT_VERSION, compatibleFeatures: 0n };
   const header = { ...versions, alignmentBytes, incompatibleFeatures, manifestBytes: json.length, manifestCrc };
   encodeHeader(header).copy(bytes);
+  if (seal !== undefined) setHeaderTag(bytes, headerTag(seal.keys, bytes));
   return bytes;
 }

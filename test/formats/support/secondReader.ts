@@ -8,6 +8,20 @@ import type { ExecutionContext } from 'ava';
 
 const run = promisify(execFile);
 
+/** Debian's, which has Debian's modules (python3-cryptography), whatever else is in PATH. */
+const PYTHON = existsSync('/usr/bin/python3') ? '/usr/bin/python3' : 'python3';
+
+/** What opens encrypted images. */
+export interface KeyFiles {
+  readonly identityFile?: string;
+  readonly passphraseFile?: string;
+}
+
+function keyArguments({ identityFile, passphraseFile }: KeyFiles): string[] {
+  const identity = identityFile === undefined ? [] : ['--identity-file', identityFile];
+  return passphraseFile === undefined ? identity : [...identity, '--passphrase-file', passphraseFile];
+}
+
 export interface SecondReading {
   readonly identity: string;
   readonly digest: string;
@@ -24,8 +38,13 @@ export function repositoryRoot(): string {
 }
 
 /** What it says of a sound image; the memory goes to `output`. */
-export async function readWithSecondReader(image: string, output?: string): Promise<SecondReading> {
-  const { stdout } = await python('vmsnap_reader.py', [image, ...(output === undefined ? [] : [output])]);
+export async function readWithSecondReader(
+  image: string,
+  output?: string,
+  keys: KeyFiles = {},
+): Promise<SecondReading> {
+  const args = [...keyArguments(keys), image, ...(output === undefined ? [] : [output])];
+  const { stdout } = await python('vmsnap_reader.py', args);
   return JSON.parse(stdout) as SecondReading;
 }
 
@@ -33,9 +52,11 @@ export async function readWithSecondReader(image: string, output?: string): Prom
 export async function refusalsOfSecondReader(
   images: readonly string[],
   baseDirs: readonly string[] = [],
+  keys: KeyFiles = {},
 ): Promise<Map<string, string | undefined>> {
   const { stdout } = await python('check_images.py', [
     ...baseDirs.flatMap((folder) => ['--base-dir', folder]),
+    ...keyArguments(keys),
     ...images,
   ]);
   const lines = stdout.trimEnd().split('\n');
@@ -56,15 +77,22 @@ export async function runSecondReader(args: readonly string[]): Promise<{ exitCo
 
 function python(name: string, args: readonly string[]): Promise<{ stdout: string; stderr: string }> {
   const script = join(repositoryRoot(), 'test', 'reader', name);
-  return run('python3', ['-B', script, ...args], { encoding: 'utf8' });
+  return run(PYTHON, ['-B', script, ...args], { encoding: 'utf8' });
+}
+
+type Tool = 'python3' | 'zstd' | 'python3-cryptography';
+
+function isThere(tool: Tool): boolean {
+  if (tool === 'python3-cryptography') return spawnSync(PYTHON, ['-c', 'import cryptography']).status === 0;
+  return spawnSync(tool === 'python3' ? PYTHON : tool, ['--version'], { stdio: 'ignore' }).error === undefined;
 }
 
 /**
  * What of `tools` is missing here, as a reason to skip; undefined: nothing. Where VMSNAP_REQUIRE_GUEST=1 promises a
  * machine that has everything, a missing tool fails the test.
  */
-export function missingTool(t: ExecutionContext, tools: readonly ('python3' | 'zstd')[]): string | undefined {
-  const missing = tools.find((tool) => spawnSync(tool, ['--version'], { stdio: 'ignore' }).error !== undefined);
+export function missingTool(t: ExecutionContext, tools: readonly Tool[]): string | undefined {
+  const missing = tools.find((tool) => !isThere(tool));
   if (missing === undefined) return undefined;
   if (process.env.VMSNAP_REQUIRE_GUEST === '1') t.fail(`${missing} is not installed, and VMSNAP_REQUIRE_GUEST=1`);
   return `skipped: ${missing} is not installed, which the second reader needs`;

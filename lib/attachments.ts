@@ -138,6 +138,7 @@ export async function storeAttachments(
       const got = await attachment.read(raw);
       if (got === 0) break;
       const at = storePart(number, part, raw.subarray(0, got), codec, line, alignmentBytes, sealing, out);
+      await line.flush();
       if (part === 0) offset = at;
       sizeBytes += got;
       if (got < raw.length) break;

@@ -5,7 +5,6 @@
  * end. Either way nothing gets its final name before every byte is checked and synced.
  */
 import { corrupt } from '../formats/vmsnap/corrupt.js';
-import { Geometry } from '../formats/vmsnap/geometry.js';
 import { type ImageTail, mayOverride, mayRefer } from '../formats/vmsnap/imageFile.js';
 import { sumHex, sumRegions } from '../formats/vmsnap/memoryDigest.js';
 import { VmsnapError } from '../native/errors.js';
@@ -14,6 +13,7 @@ import { closeImages, type OpenedImage, openBases } from './chain.js';
 import { coreLayout, type ExportPlan, limeLayout, rawLayout, TARGET_FORMATS, type TargetLayout } from './exportAs.js';
 import { coreFacts, hasNotes } from './exportFacts.js';
 import { type ImageInput, openImageInput, readInputTail, requireUnlocked } from './imageInput.js';
+import { checkLimits, pacerFor, peakMemoryBytes } from './limits.js';
 import { checkThreads, usage } from './options.js';
 import { requireOtherFile } from './otherFile.js';
 import { writeAt } from './pipeline/commitLine.js';
@@ -28,14 +28,16 @@ import {
 import type { ReadJob, ReadWorkerResult, RegionSelection, SinkDescription } from './pipeline/readJob.js';
 import { runJobs } from './pipeline/workerPool.js';
 import { reportProgress } from './progress.js';
-import { createReadJobs, isOpenEnded, regionSizes } from './readJobs.js';
+import { createReadJobs, isOpenEnded, planReadMemory, regionSizes } from './readJobs.js';
 import { isStreamTarget, type LoadTarget, openTarget } from './target.js';
 import type {
   CommonOptions,
+  LimitOptions,
   LoadOptions,
   LoadResult,
   RestoreDrillOptions,
   RestoreDrillResult,
+  RunLimits,
   Warning,
 } from './types.js';
 import { walkedTail } from './walkedTail.js';
@@ -121,7 +123,7 @@ export async function loadParts(
   { input, tail }: OpenedImage,
   bases: readonly OpenedImage[],
   { selection, target, name }: LoadParts,
-  options: CommonOptions,
+  options: CommonOptions & LimitOptions,
 ): Promise<LoadResult> {
   const sizes = regionSizes(input, tail);
   const plan = { regionSizes: sizes, openEnded: false, selection, proven: provenBy(selection, sizes, true) };
@@ -271,6 +273,12 @@ function requireTargets(
   );
 }
 
+/** A stream, and a part of a segment, take the memory as it is; a stream of QEMU's takes it in records. */
+function expandedSegments({ sink }: LoadTarget, { proven }: PartPlan): number {
+  if (sink.kind === 'stream') return sink.records === undefined ? 1 : 2;
+  return proven === 'leaves' ? 1 : 0;
+}
+
 class Load {
   readonly #input: ImageInput;
   readonly #tail: ImageTail | undefined;
@@ -283,6 +291,7 @@ class Load {
   readonly #options: LoadOptions;
   readonly #warnings: Warnings;
   readonly #control: SharedControl;
+  readonly #limits: RunLimits;
   readonly #started = performance.now();
 
   constructor(
@@ -306,10 +315,10 @@ class Load {
     this.#layout = layout;
     this.#options = options;
     this.#warnings = warnings;
-    const { pageSize, segmentSize, chunkSize } = input.head.start;
-    const geometry = new Geometry(pageSize, segmentSize, chunkSize, plan.regionSizes);
-    this.#threads = Math.max(1, Math.min(threads, geometry.segmentCount));
-    this.#control = createControl(this.#threads);
+    this.#limits = checkLimits(options);
+    const expanded = expandedSegments(opened, plan);
+    this.#threads = planReadMemory(input, tail, bases, threads, this.#limits, expanded);
+    this.#control = createControl(this.#threads, pacerFor(this.#limits));
   }
 
   async run(): Promise<LoadResult> {
@@ -421,6 +430,8 @@ class Load {
       proven: this.#layout.leftOut.length > 0 && this.#plan.proven === 'memory' ? 'region' : this.#plan.proven,
       run: {
         threads: this.#threads,
+        limits: this.#limits,
+        peakMemoryBytes: peakMemoryBytes(),
         durationSeconds: (performance.now() - this.#started) / 1000,
         inPlace: this.#opened.inPlace,
       },

@@ -1,9 +1,10 @@
 /** The jobs of a load or a verify: what all threads are told alike. */
 import { Geometry } from '../formats/vmsnap/geometry.js';
-import { type ImageTail, mayOverride } from '../formats/vmsnap/imageFile.js';
+import { type ImageTail, mayOverride, mayRefer } from '../formats/vmsnap/imageFile.js';
 import { INDEX_BLOCK_ENTRIES, INDEX_ENTRY_BYTES, PREFIX_BYTES } from '../formats/vmsnap/layout.js';
 import type { OpenedImage } from './chain.js';
 import { type ImageInput, recordsEnd } from './imageInput.js';
+import { CIPHER_BYTES, planMemory } from './limits.js';
 import {
   NUMBER_INPUT_CHAIN,
   NUMBER_INPUT_OFFSET,
@@ -15,6 +16,51 @@ import type { LinkDescription } from './pipeline/link.js';
 import { OPEN_ENDED_BYTES, type ReadJob } from './pipeline/readJob.js';
 import { createRecordLedger, type RecordLedgerShared } from './pipeline/recordLedger.js';
 import { createSegmentsInWork } from './pipeline/segmentsInWork.js';
+import { CHUNK_CACHE_BYTES } from './pipeline/storedPages.js';
+import type { RunLimits } from './types.js';
+
+/** Tables of the records of a chain, and the compressed chunk. */
+const CHAIN_TABLES_BYTES = 2 ** 21;
+/** Parts of attachments, and what a walk looks through for the next record. */
+const WALK_BYTES = 2 ** 23;
+const LEDGER_ENTRY_BYTES = 80;
+const RECORD_SHARE = 1.03;
+
+/** What putting segments together from several images, or from other segments, takes of memory in each thread. */
+export function chainDecoderBytes(segmentSize: number, chunkSize: number): number {
+  return 3 * segmentSize + 2 * chunkSize + CHUNK_CACHE_BYTES + CHAIN_TABLES_BYTES;
+}
+
+/**
+ * How many threads there is memory for (limits.ts), each with a record, a decoded segment, and what else it needs. `expandedSegments`: how often each
+ * has a segment once more as it is in memory, for a target that does not take pages.
+ * @throws USAGE
+ */
+export function planReadMemory(
+  input: ImageInput,
+  tail: ImageTail | undefined,
+  bases: readonly OpenedImage[],
+  threads: number,
+  limits: RunLimits,
+  expandedSegments: number,
+): number {
+  const { head } = input;
+  const { segmentSize, chunkSize, pageSize } = head.start;
+  const geometry = new Geometry(pageSize, segmentSize, chunkSize, regionSizes(input, tail));
+  const inputs = [input, ...bases.map((base) => base.input)];
+  const decodesChain = inputs.length > 1 || mayRefer(head.header);
+  const largestChunk = Math.max(...inputs.map((image) => image.head.start.chunkSize));
+  const usesLedger = tail === undefined && mayOverride(head.header);
+  const fixedBytes =
+    tail === undefined ? WALK_BYTES + (usesLedger ? geometry.segmentCount * LEDGER_ENTRY_BYTES : 0) : 0;
+  const threadBytes =
+    RECORD_SHARE * (2 + expandedSegments) * segmentSize +
+    (inputs.some((image) => image.head.seal !== undefined) ? CIPHER_BYTES : 0) +
+    (decodesChain ? chainDecoderBytes(segmentSize, largestChunk) : 0);
+  const most = Math.max(1, Math.min(threads, geometry.segmentCount));
+  const need = { fixedBytes, threadBytes, bufferBytes: 0 };
+  return planMemory(need, { threads: most, buffers: 1 }, limits, '').threads;
+}
 
 export type ReadPlan = Pick<ReadJob, 'order' | 'selection' | 'sink' | 'collect' | 'structureOnly' | 'salvage'>;
 

@@ -20,6 +20,7 @@ import { VmsnapError } from '../native/errors.js';
 import { abortReason, linkSignal } from './abort.js';
 import { closeImages, type OpenedImage, openBases } from './chain.js';
 import { type ImageInput, openImageInput, readInputTail, recordsEnd, requireUnlocked } from './imageInput.js';
+import { checkLimits, pacerFor, peakMemoryBytes } from './limits.js';
 import { checkThreads, usage } from './options.js';
 import { requireOtherFile } from './otherFile.js';
 import {
@@ -37,9 +38,9 @@ import { LostMemory, mergeSpans } from './pipeline/lostMemory.js';
 import type { LostSpan, ReadJob, ReadWorkerResult } from './pipeline/readJob.js';
 import { runJobs } from './pipeline/workerPool.js';
 import { reportProgress } from './progress.js';
-import { createReadJobs, isOpenEnded, regionSizes } from './readJobs.js';
+import { createReadJobs, isOpenEnded, planReadMemory, regionSizes } from './readJobs.js';
 import { isStreamTarget, type LoadTarget, openTarget } from './target.js';
-import type { SalvageOptions, SalvageResult, Warning } from './types.js';
+import type { RunLimits, SalvageOptions, SalvageResult, Warning } from './types.js';
 import { walkedTail } from './walkedTail.js';
 
 /**
@@ -119,6 +120,7 @@ class Salvage {
   readonly #threads: number;
   readonly #options: SalvageOptions;
   readonly #control: SharedControl;
+  readonly #limits: RunLimits;
   readonly #openEnded: boolean;
   /** Of the memory as far as it is known before the walk. */
   readonly #sizes: readonly number[];
@@ -139,9 +141,11 @@ class Salvage {
     this.#bases = bases;
     this.#target = target;
     this.#opened = opened;
-    this.#threads = threads;
+    this.#limits = checkLimits(options);
+    // Pages that are left out are taken out of a copy.
+    this.#threads = planReadMemory(input, tail, bases, threads, this.#limits, 1);
     this.#options = options;
-    this.#control = createControl(threads);
+    this.#control = createControl(this.#threads, pacerFor(this.#limits));
     this.#openEnded = isOpenEnded(input, tail);
     this.#sizes = regionSizes(input, tail);
   }
@@ -248,7 +252,12 @@ class Salvage {
       imageBytes: sumStat(this.#control, STAT_IMAGE_BYTES),
       bases: this.#bases.map(({ input }) => input.path),
       digest: tail?.end.digest,
-      run: { threads: this.#threads, durationSeconds: (performance.now() - this.#started) / 1000 },
+      run: {
+        threads: this.#threads,
+        limits: this.#limits,
+        peakMemoryBytes: peakMemoryBytes(),
+        durationSeconds: (performance.now() - this.#started) / 1000,
+      },
       warnings: this.#warnings,
     };
   }

@@ -25,7 +25,9 @@ import {
   HEADER_BYTES,
   KIND_END,
   KIND_INDEX_LIST,
+  MIB,
   roundUp,
+  SEGMENT_MIN_BYTES,
 } from '../formats/vmsnap/layout.js';
 import {
   type BaseManifest,
@@ -65,6 +67,15 @@ import { recipientKinds } from './encryption/recipientKinds.js';
 import { ReplacementFile } from './files/replacementFile.js';
 import { SourceGuard } from './files/sourceGuard.js';
 import { requireRoom } from './freeSpace.js';
+import {
+  CIPHER_BYTES,
+  checkLimits,
+  compressorBytes,
+  type MemoryPlan,
+  pacerFor,
+  peakMemoryBytes,
+  planMemory,
+} from './limits.js';
 import { type LiveSaved, saveLive } from './liveSave.js';
 import { checkSaveOptions, type SaveSettings, usage } from './options.js';
 import { CommitLine, type CommitShared, createCommitShared, type OutputDescription } from './pipeline/commitLine.js';
@@ -86,7 +97,12 @@ import {
   STAT_READ_BYTES,
   sumStat,
 } from './pipeline/control.js';
-import { createDuplicatesShared, type DuplicatesShared, keepDuplicatesTable } from './pipeline/duplicates.js';
+import {
+  createDuplicatesShared,
+  DUPLICATES_BYTES,
+  type DuplicatesShared,
+  keepDuplicatesTable,
+} from './pipeline/duplicates.js';
 import type { ImageSourceDescription, SourceDescription } from './pipeline/feeds/sourceDescription.js';
 import { OPEN_ENDED_BYTES } from './pipeline/readJob.js';
 import {
@@ -100,13 +116,23 @@ import { reportProgress } from './progress.js';
 import { type LiveAddress, liveAddress } from './qemu/liveAddress.js';
 import { LayoutChanged } from './qemu/liveLayout.js';
 import { LiveMachine } from './qemu/liveMachine.js';
-import { describeLink } from './readJobs.js';
+import { chainDecoderBytes, describeLink } from './readJobs.js';
 import { type OpenedSource, openSource } from './source.js';
 import { settingsFor, withMachine } from './sourceSettings.js';
-import type { DsaRun, LiveMachineRun, SaveOptions, SaveResult, Warning } from './types.js';
+import type { DsaRun, LiveMachineRun, RunLimits, SaveOptions, SaveResult, Warning } from './types.js';
 import { version } from './version.js';
 
 const STDOUT_FD = 1;
+/** Memory, where there is a ceiling on it (limits.ts). A scanned segment with its states, words and hashes. */
+const SCAN_SHARE = 1.03;
+/** What a reader of another tool's file, a stream or an index may keep beside a segment. */
+const READER_BYTES = 6 * MIB;
+const DEVICE_BYTES = 8 * MIB;
+const OVERRIDING_ENTRY_BYTES = 64;
+/** A part, its record, and the compressor of the main thread. */
+const ATTACHMENT_BYTES = 12 * MIB;
+/** A thread that decompresses, or the buffers of a program that does. */
+const UNWRAPPING_BYTES = 32 * MIB;
 /** Segments that a worker has with a DSA device while it compresses one. */
 const AHEAD_SEGMENTS = 2;
 /** How often a live save begins anew because the machine's memory is laid out in another way by the end. */
@@ -397,10 +423,12 @@ export class Save {
   readonly #started = performance.now();
   readonly #warnings: Warning[] = [];
   readonly #control: SharedControl;
+  readonly #limits: RunLimits;
   readonly #start: StartManifest;
   readonly #alignmentBytes: number;
   readonly #openEnded: boolean;
   #withReferences = false;
+  #plan: MemoryPlan = { threads: 1, buffers: OUTPUT_BUFFERS_PER_WORKER };
   #live: LiveSaved | undefined;
   /** With a stand-in for the size of a region that is not known yet. */
   readonly #geometry: Geometry;
@@ -414,7 +442,8 @@ export class Save {
     this.#file = file;
     this.#detector = detector;
     this.#dsaBefore = detector.device?.reports();
-    this.#control = createControl(settings.threads + 1);
+    this.#limits = checkLimits(options);
+    this.#control = createControl(settings.threads + 1, pacerFor(this.#limits));
     const { pageSize, segmentSize, chunkSize, codec, labels, createdAt } = settings;
     this.#start = {
       tool: `vmsnap ${version}`,
@@ -449,6 +478,7 @@ export class Save {
     const guard = new SourceGuard(guarded, this.#options.frozen ?? false, (warning) => this.#warn(warning));
     try {
       this.#withReferences = this.#mayRefer(guard);
+      this.#plan = this.#planMemory();
       return await this.#write(guard);
     } finally {
       guard.close();
@@ -475,7 +505,7 @@ export class Save {
       keys: this.#keys,
     };
     const shared = this.#createShared(output);
-    const line = new CommitLine(shared);
+    const line = new CommitLine(shared, true);
     line.start(head.length, head.readUInt32LE(60));
     const unlink = linkSignal(this.#options.signal, this.#control);
     const endReports = reportProgress(
@@ -486,6 +516,7 @@ export class Save {
     );
     try {
       line.write(head, 0);
+      await line.flush();
       const results = await this.#runWorkers(shared);
       const mayHaveChanged = guard.finish() || (this.#inputs.known?.mayHaveChanged ?? false);
       await this.#inputs.machine?.memoryRead();
@@ -537,9 +568,34 @@ export class Save {
     return this.#inputs.mayOverride === true || this.#options.live !== undefined;
   }
 
+  /** How many threads and buffers there is memory for. More threads than segments would only be started and stopped. */
+  #planMemory(): MemoryPlan {
+    const { segmentSize, chunkSize, codec } = this.#settings;
+    const threads = Math.max(1, Math.min(this.#settings.threads, this.#geometry.segmentCount));
+    const { source, base, attachments } = this.#inputs;
+    const { kind } = source.description;
+    const decodesChain = base.length > 0 || kind === 'image' || this.#mayOverride;
+    const threadBytes =
+      SCAN_SHARE * segmentSize +
+      compressorBytes(codec, chunkSize) +
+      (this.#keys === undefined ? 0 : CIPHER_BYTES) +
+      (kind === 'extents' && this.#options.live === undefined ? 0 : segmentSize + READER_BYTES) +
+      (decodesChain ? chainDecoderBytes(segmentSize, chunkSize) : 0) +
+      (this.#detector.device === undefined ? 0 : DEVICE_BYTES);
+    const fixedBytes =
+      (this.#withReferences ? DUPLICATES_BYTES : 0) +
+      (this.#mayOverride ? this.#geometry.segmentCount * OVERRIDING_ENTRY_BYTES : 0) +
+      (attachments.length === 0 && this.#options.machine === undefined ? 0 : ATTACHMENT_BYTES) +
+      (source.unwrapping === undefined ? 0 : UNWRAPPING_BYTES);
+    const need = { fixedBytes, threadBytes, bufferBytes: outputBufferBytes(this.#geometry, this.#alignmentBytes) };
+    const smaller = segmentSize > SEGMENT_MIN_BYTES ? ['smaller segments (--segment-size)'] : [];
+    const fewer = this.#withReferences ? ['--no-references'] : [];
+    const hint = [...smaller, ...fewer].join(', ');
+    return planMemory(need, { threads, buffers: OUTPUT_BUFFERS_PER_WORKER }, this.#limits, hint);
+  }
+
   get #threads(): number {
-    // More threads than segments would only be started and stopped.
-    return Math.max(1, Math.min(this.#settings.threads, this.#geometry.segmentCount));
+    return this.#plan.threads;
   }
 
   #createShared(output: OutputDescription): CommitShared {
@@ -547,7 +603,7 @@ export class Save {
       this.#control,
       output,
       this.#openEnded ? undefined : this.#geometry.indexBlockCount,
-      this.#threads * OUTPUT_BUFFERS_PER_WORKER,
+      this.#threads * this.#plan.buffers,
       outputBufferBytes(this.#geometry, this.#alignmentBytes),
       undefined,
       this.#mayOverride ? this.#geometry.segmentCount : undefined,
@@ -586,6 +642,7 @@ export class Save {
         kind: 'save',
         worker,
         commit: shared,
+        outputBuffers: this.#plan.buffers,
         source,
         base,
         pageSize,
@@ -627,6 +684,7 @@ export class Save {
     const { pageSize, segmentSize, chunkSize } = this.#settings;
     const geometry = new Geometry(pageSize, segmentSize, chunkSize, sizes);
     const indexList = line.finishIndex(geometry.segmentCount);
+    await line.flush();
     const late = await this.#lateAttachments();
     const attachments = await storeAttachments(
       [...this.#inputs.attachments, ...late],
@@ -673,6 +731,7 @@ export class Save {
       this.#keys,
     );
     line.write(footer, footerOffset);
+    await line.flush();
     return { manifest, geometry, identity, footer, imageBytes: footerOffset + FOOTER_BYTES };
   }
 
@@ -777,6 +836,8 @@ export class Save {
         dsaPresent: this.#detector.dsaPresent,
         dsa,
         threads: this.#threads,
+        limits: this.#limits,
+        peakMemoryBytes: peakMemoryBytes(),
         durationSeconds: (performance.now() - this.#started) / 1000,
         readBytes: sumStat(this.#control, STAT_READ_BYTES),
         holeBytes: sumStat(this.#control, STAT_HOLE_BYTES),

@@ -44,6 +44,27 @@ export interface CommonOptions {
   readonly onWarning?: ((warning: Warning) => void) | undefined;
 }
 
+/** Ceilings. They never change what is written. */
+export interface LimitOptions {
+  /**
+   * On the memory of this process, bytes: fewer threads and buffers are used until the work fits. Too little even for one thread is
+   * USAGE, and the message says how much it takes.
+   */
+  readonly memoryLimitBytes?: number | undefined;
+  /**
+   * On the bytes written a second to the image or target, at least 65,536. In any stretch of time at most an eighth of a second's
+   * worth goes out beyond that, and 256 KiB (a page, if that is larger) for each thread. Holes are not written. Nor does it count what a save of
+   * a running machine copies aside while that stands still.
+   */
+  readonly writeBytesPerSecond?: number | undefined;
+}
+
+/** The ceilings that were held; undefined: none. */
+export interface RunLimits {
+  readonly memoryBytes: number | undefined;
+  readonly writeBytesPerSecond: number | undefined;
+}
+
 /** A range of guest-physical memory and where its bytes are. */
 export interface RegionOption {
   readonly name: string;
@@ -123,7 +144,7 @@ export interface EncryptionOptions extends SecretSources {
   readonly recipientsFiles?: readonly string[] | undefined;
 }
 
-export interface SaveOptions extends CommonOptions, BaseDirOptions, SourceOptions {
+export interface SaveOptions extends CommonOptions, BaseDirOptions, SourceOptions, LimitOptions {
   readonly codec?: CodecName | undefined;
   /** zstd -100 to 22, zlib 1 to 9; default 1. */
   readonly level?: number | undefined;
@@ -365,6 +386,9 @@ export interface SaveResult {
     readonly dsaPresent: boolean | undefined;
     readonly dsa: DsaRun | undefined;
     readonly threads: number;
+    readonly limits: RunLimits;
+    /** The most that this process has had so far. */
+    readonly peakMemoryBytes: number;
     readonly durationSeconds: number;
     /** Bytes read from the source; holes are not read. */
     readonly readBytes: number;
@@ -381,7 +405,7 @@ export interface BaseDirOptions extends KeyOptions {
   readonly baseDirs?: readonly string[] | undefined;
 }
 
-export interface LoadOptions extends CommonOptions, BaseDirOptions {
+export interface LoadOptions extends CommonOptions, BaseDirOptions, LimitOptions {
   /** Format of the target; default `raw`. The others are for new files and streams, and leave out regions of unknown address. */
   readonly as?: TargetFormat | undefined;
   /** Only this region. */
@@ -412,11 +436,18 @@ export interface LoadResult {
   readonly digest: string;
   /** What the digests proved: all memory, each region that was wanted, or the whole leaves of a range. */
   readonly proven: 'memory' | 'region' | 'leaves';
-  readonly run: { readonly threads: number; readonly durationSeconds: number; readonly inPlace: boolean };
+  readonly run: {
+    readonly threads: number;
+    readonly limits: RunLimits;
+    /** The most that this process has had so far. */
+    readonly peakMemoryBytes: number;
+    readonly durationSeconds: number;
+    readonly inPlace: boolean;
+  };
   readonly warnings: readonly Warning[];
 }
 
-export interface SalvageOptions extends CommonOptions, BaseDirOptions {
+export interface SalvageOptions extends CommonOptions, BaseDirOptions, LimitOptions {
   /** Replace an existing target. */
   readonly force?: boolean | undefined;
   /** Permissions of the target; default 0600. */
@@ -450,11 +481,16 @@ export interface SalvageResult {
   readonly bases: readonly string[];
   /** Of the whole memory, if the image's end is left. */
   readonly digest: string | undefined;
-  readonly run: { readonly threads: number; readonly durationSeconds: number };
+  readonly run: {
+    readonly threads: number;
+    readonly limits: RunLimits;
+    readonly peakMemoryBytes: number;
+    readonly durationSeconds: number;
+  };
   readonly warnings: readonly Warning[];
 }
 
-export type RestoreDrillOptions = CommonOptions & BaseDirOptions;
+export type RestoreDrillOptions = CommonOptions & BaseDirOptions & Pick<LimitOptions, 'memoryLimitBytes'>;
 
 /** What a load that wrote nothing brought back and proved. */
 export interface RestoreDrillResult extends Pick<LoadResult, 'memoryBytes' | 'dataBytes' | 'imageBytes' | 'bases'> {
@@ -466,7 +502,7 @@ export interface RestoreDrillResult extends Pick<LoadResult, 'memoryBytes' | 'da
   readonly warnings: readonly Warning[];
 }
 
-export interface FlattenOptions extends CommonOptions, BaseDirOptions {
+export interface FlattenOptions extends CommonOptions, BaseDirOptions, LimitOptions {
   /** Default: as in the image. */
   readonly codec?: CodecName | undefined;
   readonly level?: number | undefined;
@@ -478,7 +514,7 @@ export interface FlattenOptions extends CommonOptions, BaseDirOptions {
   readonly force?: boolean | undefined;
 }
 
-export interface VerifyOptions extends CommonOptions, BaseDirOptions {
+export interface VerifyOptions extends CommonOptions, BaseDirOptions, Pick<LimitOptions, 'memoryLimitBytes'> {
   /** Check headers, manifests, index and tables, but read no payload. */
   readonly structureOnly?: boolean | undefined;
   /**

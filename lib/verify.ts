@@ -25,6 +25,7 @@ import { type PlainError, VmsnapError } from '../native/errors.js';
 import { abortReason, linkSignal } from './abort.js';
 import { closeImages, type OpenedImage, openBases } from './chain.js';
 import { type ImageInput, isLocked, openImageInput, readInputTail, recordsEnd } from './imageInput.js';
+import { checkLimits } from './limits.js';
 import { checkThreads } from './options.js';
 import {
   createControl,
@@ -43,7 +44,7 @@ import {
 } from './pipeline/readJob.js';
 import { runJobs } from './pipeline/workerPool.js';
 import { reportProgress } from './progress.js';
-import { createReadJobs, regionSizes } from './readJobs.js';
+import { createReadJobs, planReadMemory, regionSizes } from './readJobs.js';
 import type { Finding, Progress, VerifyOptions, VerifyResult } from './types.js';
 import { verifySealed } from './verifySealed.js';
 import { walkedTail } from './walkedTail.js';
@@ -55,7 +56,8 @@ import { walkedTail } from './walkedTail.js';
  * BASE_MISMATCH if a base cannot be found, KEY if a key is given that does not fit, or a base needs one.
  */
 export async function verify(image: string, options: VerifyOptions = {}): Promise<VerifyResult> {
-  const threads = checkThreads(options.threads);
+  const wanted = checkThreads(options.threads);
+  const limits = checkLimits(options);
   options.signal?.throwIfAborted();
   const started = performance.now();
   let input: ImageInput;
@@ -69,6 +71,7 @@ export async function verify(image: string, options: VerifyOptions = {}): Promis
   try {
     if (isLocked(input)) return await verifySealed(image, input, options, started);
     bases = await openBases(input, options);
+    const threads = planReadMemory(input, undefined, bases, wanted, limits, 0);
     return await verifyChain(image, input, bases, threads, options, started);
   } catch (error) {
     throw abortReason(error, options.signal);

@@ -1,14 +1,25 @@
 /** Options that several commands share, and how they reach the library. */
-import type { CommonOptions, SourceOptions, Warning } from '../../lib/index.js';
+import type { CommonOptions, LimitOptions, RunLimits, SourceOptions, Warning } from '../../lib/index.js';
 import { FORMATS } from '../../lib/optionWords.js';
 import type { CommandContext, OptionSpec } from '../command.js';
 import { progressLine } from '../output/progressLine.js';
+import { formatBytes } from '../output/units.js';
 
 export const THREADS_OPTION: OptionSpec = {
   name: 'threads',
   kind: 'value',
   text: 'N; default: the processors that this process may use',
 };
+/** Ceilings of commands that write an image or memory. */
+export const MEMORY_OPTION: OptionSpec = {
+  name: 'memory',
+  kind: 'value',
+  text: 'SIZE; ceiling on memory: fewer threads and buffers',
+};
+export const LIMIT_OPTIONS: readonly OptionSpec[] = [
+  MEMORY_OPTION,
+  { name: 'rate', kind: 'value', text: 'SIZE; ceiling on bytes written a second, from 64K' },
+];
 export const QUIET_OPTION: OptionSpec = { name: 'quiet', kind: 'flag', text: 'say nothing unless something is wrong' };
 export const JSON_OPTION: OptionSpec = { name: 'json', kind: 'flag', text: 'one JSON object instead of text' };
 
@@ -65,6 +76,36 @@ export function workOptions(context: CommandContext): CommonOptions {
     onProgress: progress ? (state) => talk.progress(progressLine(state, talk.columns)) : undefined,
     onWarning: (warning) => talk.warning(warning.message),
   };
+}
+
+export function limitOptions({ args }: CommandContext): LimitOptions {
+  return { memoryLimitBytes: args.size('memory'), writeBytesPerSecond: args.size('rate') };
+}
+
+/** What a run says of its ceilings. */
+interface LimitedRun {
+  readonly limits: RunLimits;
+  readonly peakMemoryBytes: number;
+}
+
+export function limitsJson({ limits, peakMemoryBytes }: LimitedRun): object {
+  const { memoryBytes, writeBytesPerSecond } = limits;
+  return {
+    limits: { memoryBytes: memoryBytes ?? null, writeBytesPerSecond: writeBytesPerSecond ?? null },
+    peakMemoryBytes,
+  };
+}
+
+/** A line for people, if there are any. */
+export function limitLines({ limits, peakMemoryBytes }: LimitedRun): string[] {
+  const { memoryBytes, writeBytesPerSecond } = limits;
+  const held = [
+    ...(memoryBytes === undefined
+      ? []
+      : [`${formatBytes(memoryBytes)} of memory (${formatBytes(peakMemoryBytes)} at most were used)`]),
+    ...(writeBytesPerSecond === undefined ? [] : [`${formatBytes(writeBytesPerSecond)}/s written`]),
+  ];
+  return held.length === 0 ? [] : [`ceilings: ${held.join(', ')}`];
 }
 
 const EXIT_OK = 0;

@@ -8,6 +8,10 @@ import {
   BASE_DIR_OPTION,
   exitCodeFor,
   JSON_OPTION,
+  LIMIT_OPTIONS,
+  limitLines,
+  limitOptions,
+  limitsJson,
   QUIET_OPTION,
   THREADS_OPTION,
   tellResult,
@@ -25,6 +29,7 @@ export const flattenCommand: CommandSpec = {
     { name: 'codec', kind: 'value', text: 'zstd, zlib or none; default: as IMAGE', choices: CODECS },
     { name: 'level', kind: 'value', text: 'N; zstd -100 to 22, zlib 1 to 9; default: as IMAGE' },
     THREADS_OPTION,
+    ...LIMIT_OPTIONS,
     BASE_DIR_OPTION,
     ...ENCRYPTION_OPTIONS,
     { name: 'decrypt', kind: 'flag', text: 'write what an encrypted IMAGE holds in the clear' },
@@ -51,6 +56,7 @@ async function runFlatten(context: CommandContext): Promise<number> {
   if (image === '-') throw new UsageError('flatten needs an image that is a file', 'save the stream to a file first');
   const options: FlattenOptions = {
     ...workOptions(context),
+    ...limitOptions(context),
     codec: args.value('codec') as CodecName | undefined,
     level: args.integer('level', LEVEL_MIN, LEVEL_MAX),
     ...imageOptions(context),
@@ -75,6 +81,7 @@ function flattenSummary({ image, memoryBytes, imageBytes, pages, pageSize, run }
   return [
     `${image}: ${formatBytes(memoryBytes)} of memory, ${data} data, in ${formatBytes(imageBytes)} ` +
       `(${ratio} times smaller), ${formatDuration(run.durationSeconds)}; it needs no base`,
+    ...limitLines(run),
   ];
 }
 
@@ -96,7 +103,12 @@ function flattenJson(source: string, result: SaveResult): object {
     level: result.level ?? null,
     attachments: result.attachments,
     encryption: result.encryption === undefined ? null : { recipients: [...result.encryption.recipients] },
-    run: { threads: run.threads, durationSeconds: run.durationSeconds, readBytes: run.readBytes },
+    run: {
+      threads: run.threads,
+      ...limitsJson(run),
+      durationSeconds: run.durationSeconds,
+      readBytes: run.readBytes,
+    },
     warnings: warningsJson(result.warnings),
   };
 }

@@ -10,6 +10,10 @@ import {
   BASE_DIR_OPTION,
   exitCodeFor,
   JSON_OPTION,
+  LIMIT_OPTIONS,
+  limitLines,
+  limitOptions,
+  limitsJson,
   QUIET_OPTION,
   THREADS_OPTION,
   tellResult,
@@ -33,6 +37,7 @@ export const loadCommand: CommandSpec = {
     { name: 'in-place', kind: 'flag', text: 'write where TARGET stands: no temporary file, no rename' },
     { name: 'salvage', kind: 'flag', text: 'of a damaged image: all that is whole, and a list of the rest' },
     THREADS_OPTION,
+    ...LIMIT_OPTIONS,
     { name: 'force', kind: 'flag', text: 'replace TARGET if it is there' },
     BASE_DIR_OPTION,
     ...KEY_OPTIONS,
@@ -104,6 +109,7 @@ function loadOptions(context: CommandContext): LoadOptions {
   const mode = args.value('mode');
   return {
     ...workOptions(context),
+    ...limitOptions(context),
     as: args.value('as') as TargetFormat | undefined,
     region: args.value('region'),
     range: range === undefined ? undefined : parseRange(range),
@@ -127,6 +133,7 @@ function loadSummary({ target, memoryBytes, dataBytes, proven, run }: LoadResult
     `${target}: ${formatBytes(memoryBytes)} of memory, ${formatBytes(dataBytes)} of it data, ` +
       `${formatDuration(run.durationSeconds)}${rate}`,
     `proven: ${PROOF[proven]}`,
+    ...limitLines(run),
   ];
 }
 
@@ -144,7 +151,12 @@ function loadJson(result: LoadResult): object {
     bases: [...result.bases],
     digest: result.digest,
     proven: result.proven,
-    run: { threads: run.threads, durationSeconds: run.durationSeconds, inPlace: run.inPlace },
+    run: {
+      threads: run.threads,
+      ...limitsJson(run),
+      durationSeconds: run.durationSeconds,
+      inPlace: run.inPlace,
+    },
     warnings: warningsJson(result.warnings),
   };
 }

@@ -25,6 +25,10 @@ import {
   FIRECRACKER_OPTIONS,
   FORMAT_OPTION,
   JSON_OPTION,
+  LIMIT_OPTIONS,
+  limitLines,
+  limitOptions,
+  limitsJson,
   QUIET_OPTION,
   snapshotOptions,
   THREADS_OPTION,
@@ -47,6 +51,7 @@ export const saveCommand: CommandSpec = {
     { name: 'codec', kind: 'value', text: 'zstd (default), zlib or none', choices: CODECS },
     { name: 'level', kind: 'value', text: 'N; zstd -100 to 22, zlib 1 to 9; default 1' },
     THREADS_OPTION,
+    ...LIMIT_OPTIONS,
     { name: 'base', kind: 'value', text: 'IMAGE; store only what differs from it; it stays needed' },
     BASE_DIR_OPTION,
     ...ENCRYPTION_OPTIONS,
@@ -61,14 +66,14 @@ export const saveCommand: CommandSpec = {
     { name: 'live', kind: 'flag', text: 'store its memory while the machine runs' },
     { name: 'after', kind: 'value', text: 'resume, pause or quit; default as found', choices: AFTER },
     { name: 'while-paused', kind: 'value', text: 'COMMAND; run while the machine is stopped' },
-    { name: 'max-pause', kind: 'value', text: 'DURATION; give up and resume after it, as 10s' },
+    { name: 'max-pause', kind: 'value', text: 'DURATION; give up and resume after it, as 10s', rare: true },
     { name: 'quiesce', kind: 'flag', text: "the guest agent holds the guest's file systems still" },
     { name: 'agent', kind: 'value', text: "SOCKET; the guest agent's, for --quiesce", rare: true },
     { name: 'frozen', kind: 'flag', text: 'the VM is paused: nobody writes SOURCE' },
     { name: 'no-references', kind: 'flag', text: 'store duplicate pages each time', rare: true },
     { name: 'force', kind: 'flag', text: 'replace IMAGE if it is there' },
     { name: 'segment-size', kind: 'value', text: 'SIZE; unit of work, 1M to 64M; default 4M' },
-    { name: 'chunk-size', kind: 'value', text: 'SIZE; unit of random access, 4K to 4M; default 256K' },
+    { name: 'chunk-size', kind: 'value', text: 'SIZE; unit of random access, 4K to 4M; default 256K', rare: true },
     {
       name: 'detector',
       kind: 'value',
@@ -146,6 +151,7 @@ function saveOptions(
   return {
     ...workOptions(context),
     ...snapshotOptions(context),
+    ...limitOptions(context),
     // The words were checked against the lists above.
     codec: args.value('codec') as CodecName | undefined,
     detector: args.value('detector') as DetectorName | undefined,
@@ -224,6 +230,7 @@ function saveSummary(result: SaveResult): string[] {
   if (run.dsa !== undefined) lines.push(dsaSummary(run.dsa));
   if (result.machine !== undefined) lines.push(machineSummary(result.machine));
   if (result.encryption !== undefined) lines.push(encryptionSummary(result.encryption));
+  lines.push(...limitLines(run));
   return lines;
 }
 
@@ -297,6 +304,7 @@ function saveJson(result: SaveResult): object {
       dsaPresent: run.dsaPresent ?? null,
       dsa: run.dsa === undefined ? null : dsaJson(run.dsa),
       threads: run.threads,
+      ...limitsJson(run),
       durationSeconds: run.durationSeconds,
       readBytes: run.readBytes,
       holeBytes: run.holeBytes,

@@ -15,6 +15,7 @@ import {
   exitCodeFor,
   exitCodeOfAll,
   JSON_OPTION,
+  MEMORY_OPTION,
   QUIET_OPTION,
   THREADS_OPTION,
   workOptions,
@@ -38,6 +39,7 @@ export const verifyCommand: CommandSpec = {
     BASE_DIR_OPTION,
     ...KEY_OPTIONS,
     THREADS_OPTION,
+    MEMORY_OPTION,
     QUIET_OPTION,
     JSON_OPTION,
   ],
@@ -136,7 +138,7 @@ function failedOutcome(talk: CommandContext['talk'], error: unknown): Outcome {
 
 function drills(context: CommandContext): VerifyOneImage {
   const { args, answer, talk } = context;
-  const options = { ...workOptions(context), ...imageOptions(context) };
+  const options = { ...workOptions(context), memoryLimitBytes: args.size('memory'), ...imageOptions(context) };
   return async (image) => {
     try {
       const { restoreDrill } = await import('../../lib/load.js');
@@ -154,6 +156,7 @@ function verifies(context: CommandContext): VerifyOneImage {
   const { args } = context;
   const options: VerifyOptions = {
     ...workOptions(context),
+    memoryLimitBytes: args.size('memory'),
     structureOnly: args.flag('structure'),
     ...imageOptions(context),
     known: new Map(),

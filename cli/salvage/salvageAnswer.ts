@@ -1,5 +1,6 @@
 /** What `load --salvage` says: as lines that fit a screen, as JSON, and as exit code. */
 import type { SalvageResult } from '../../lib/index.js';
+import { limitLines, limitsJson } from '../commands/commonOptions.js';
 import { printable } from '../output/printable.js';
 import { formatAddress, formatBytes, formatCount, formatDuration, formatShare } from '../output/units.js';
 
@@ -21,7 +22,11 @@ export function salvageLines(result: SalvageResult): string[] {
   const head = `${target}: ${formatBytes(wholeBytes)} of ${formatBytes(memoryBytes)} of memory brought back from ${image} ${how}, ${formatDuration(run.durationSeconds)}`;
   if (lost.length === 0) {
     const proven = regions.every((region) => region.proven);
-    return [head, proven ? 'nothing is lost, and the digest of the memory is right' : 'no page is lost'];
+    return [
+      head,
+      proven ? 'nothing is lost, and the digest of the memory is right' : 'no page is lost',
+      ...limitLines(run),
+    ];
   }
   const shown = new Set([...lost].sort((a, b) => b.length - a.length).slice(0, RANGES_SHOWN));
   const rest = lost.filter((range) => !shown.has(range));
@@ -39,6 +44,7 @@ export function salvageLines(result: SalvageResult): string[] {
     ...(rest.length > 0
       ? [`  and ${formatBytes(restBytes)} in ${formatCount(rest.length)} smaller ranges (--json)`]
       : []),
+    ...limitLines(run),
   ];
 }
 
@@ -59,7 +65,7 @@ export function salvageJson(result: SalvageResult): object {
     imageBytes: result.imageBytes,
     bases: [...result.bases],
     digest: result.digest ?? null,
-    run: { threads: result.run.threads, durationSeconds: result.run.durationSeconds },
+    run: { threads: result.run.threads, ...limitsJson(result.run), durationSeconds: result.run.durationSeconds },
     warnings: result.warnings.map(({ code, message }) => ({ code, message })),
   };
 }

@@ -227,10 +227,12 @@ class JobRun {
     this.#released = this.#job.hooks['after-save'] !== undefined;
     if (!this.#job.verify) return undefined;
     const { signal } = this.#context;
-    const { threads } = this.#job.save;
+    const { threads, memoryLimitBytes } = this.#job.save;
     const keys = this.#keys;
     const onProgress = this.#onProgress;
-    const result = await this.#phase('verify', () => verify(image, { signal, threads, onProgress, keys }));
+    const result = await this.#phase('verify', () =>
+      verify(image, { signal, threads, memoryLimitBytes, onProgress, keys }),
+    );
     if (result.intact) {
       this.#found.verified = true;
       return undefined;

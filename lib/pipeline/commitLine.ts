@@ -57,6 +57,7 @@ import {
   type OverridingIndexShared,
   type RecordCounts,
 } from './overridingIndex.js';
+import { Pacer } from './pacer.js';
 
 /** Claims that may be under way at once; a worker that is further ahead waits. */
 const SLOT_COUNT = 4096;
@@ -168,9 +169,15 @@ export class CommitLine {
   readonly #indexBlock: Buffer;
   readonly #overriding: OverridingIndex | undefined;
   readonly #buffers: Buffer[];
+  readonly #pacer: Pacer | undefined;
+  /** Of the main thread under a ceiling on the write rate, which must not sleep: what it is to write at the next {@link flush}. */
+  readonly #deferred: { readonly bytes: Uint8Array; readonly offset: number }[] | undefined;
 
-  constructor(shared: CommitShared) {
+  /** `defers`: this thread must not be blocked by a ceiling on the write rate, and calls {@link flush} after what it writes. */
+  constructor(shared: CommitShared, defers = false) {
     this.#shared = shared;
+    this.#pacer = Pacer.of(shared.control);
+    this.#deferred = defers && this.#pacer !== undefined ? [] : undefined;
     this.#words = shared.control.words;
     this.#numbers = shared.control.numbers;
     this.#slotCount = shared.slotStates.length;
@@ -504,14 +511,40 @@ export class CommitLine {
     return offset;
   }
 
+  /** `bytes` must stay as they are until the next {@link flush}. */
   write(bytes: Uint8Array, offset: number): void {
-    if (this.#shared.output.isStream) this.#writeStream(bytes, bytes.length);
-    else writeAt(this.#shared.output, bytes, bytes.length, offset);
+    if (this.#deferred !== undefined) this.#deferred.push({ bytes, offset });
+    else if (this.#shared.output.isStream) this.#writeStream(bytes, bytes.length);
+    else writeAt(this.#shared.output, bytes, bytes.length, offset, this.#pacer);
+  }
+
+  /** Writes what was deferred. */
+  async flush(): Promise<void> {
+    const { output } = this.#shared;
+    const pacer = this.#pacer;
+    if (this.#deferred === undefined || pacer === undefined) return;
+    for (const { bytes, offset } of this.#deferred.splice(0)) {
+      for (let at = 0; at < bytes.length; at += pacer.pieceBytes) {
+        const piece = bytes.subarray(at, at + pacer.pieceBytes);
+        await pacer.takeSoon(piece.length);
+        if (output.isStream) this.#writeStreamNow(piece, 0, piece.length);
+        else writeNow(output, piece, 0, piece.length, offset + at);
+      }
+    }
   }
 
   #writeStream(bytes: Uint8Array, length: number): void {
+    const pieceBytes = this.#pacer?.pieceBytes ?? length;
+    for (let at = 0; at < length; at += pieceBytes) {
+      const size = Math.min(pieceBytes, length - at);
+      this.#pacer?.take(size);
+      this.#writeStreamNow(bytes, at, size);
+    }
+  }
+
+  #writeStreamNow(bytes: Uint8Array, at: number, length: number): void {
     const { fd, path } = this.#shared.output;
-    const result = native.writeStream(fd, bytes, 0, length, this.#words, WORD_ABORT);
+    const result = native.writeStream(fd, bytes, at, length, this.#words, WORD_ABORT);
     if (result === 0) return;
     if (Atomics.load(this.#words, WORD_ABORT) !== 0) throw new Aborted();
     throw errnoError(result, 'write to', path);
@@ -544,10 +577,40 @@ export class CommitLine {
   }
 }
 
-/** Writes all of `bytes[0..length)` at `offset` of a file. */
-export function writeAt(output: { fd: number; path: string }, bytes: Uint8Array, length: number, offset: number): void {
-  const result = native.writeBytes(output.fd, offset, bytes, 0, length);
+/** Writes all of `bytes[0..length)` at `offset` of a file; with a pacer not before it may, and piece by piece. */
+export function writeAt(
+  output: { fd: number; path: string },
+  bytes: Uint8Array,
+  length: number,
+  offset: number,
+  pacer?: Pacer | undefined,
+): void {
+  if (pacer === undefined) {
+    writeNow(output, bytes, 0, length, offset);
+    return;
+  }
+  for (let at = 0; at < length; at += pacer.pieceBytes) {
+    const size = Math.min(pacer.pieceBytes, length - at);
+    pacer.take(size);
+    writeNow(output, bytes, at, size, offset + at);
+    startWriting(output.fd, offset + at, size);
+  }
+}
+
+function writeNow(
+  output: { fd: number; path: string },
+  bytes: Uint8Array,
+  at: number,
+  length: number,
+  offset: number,
+): void {
+  const result = native.writeBytes(output.fd, offset, bytes, at, length);
   if (result !== 0) throw errnoError(result, 'write to', output.path, offset);
+}
+
+/** Under a ceiling the disk is to see an even stream too, and not what the kernel has gathered for half a minute. */
+export function startWriting(fd: number, offset: number, length: number): void {
+  native.startWriteback(fd, offset, length);
 }
 
 export function asBuffer(bytes: Uint8Array): Buffer {

@@ -5,6 +5,8 @@
  * beside it; `stats` are doubles of which each worker writes its own row and the main thread reads all (for progress
  * only). Page data never passes through here.
  */
+import type { PacerShared } from './pacer.js';
+
 export const WORD_ABORT = 0;
 /** Guards the claiming of work, and the input where that is a stream. */
 export const WORD_CLAIM_LOCK = 1;
@@ -79,10 +81,13 @@ export interface SharedControl {
   readonly words: Int32Array;
   readonly numbers: Float64Array;
   readonly stats: Float64Array;
+  /** The ceiling on what is written a second; undefined: there is none. */
+  readonly pacer?: PacerShared | undefined;
 }
 
-export function createControl(workers: number): SharedControl {
+export function createControl(workers: number, pacer?: PacerShared | undefined): SharedControl {
   return {
+    pacer,
     words: new Int32Array(new SharedArrayBuffer(WORD_COUNT * 4)),
     numbers: new Float64Array(new SharedArrayBuffer(NUMBER_COUNT * 8)),
     stats: new Float64Array(new SharedArrayBuffer(workers * STAT_COUNT * 8)),

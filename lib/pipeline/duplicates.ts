@@ -32,6 +32,7 @@ import { Aborted, lock, unlock } from './mutex.js';
  * machine. 16 MiB, which are 8 GiB of different data pages.
  */
 const TABLE_ENTRIES = 2 ** 21;
+export const DUPLICATES_BYTES = TABLE_ENTRIES * 8;
 /** Claims that may be beyond the one whose turn it is. */
 const RING_SLOTS = 4096;
 

@@ -52,16 +52,19 @@ import { StreamFeed } from './feeds/streamFeed.js';
 import type { LinkDescription } from './link.js';
 import type { LiveDescription } from './live/liveDescription.js';
 import { Aborted, lock, unlock } from './mutex.js';
+import { Pacer } from './pacer.js';
 import { PayloadSealing } from './payloadSealing.js';
 import { RecordsReadBack } from './storedSegments.js';
 
-/** Finished segments that a worker may hold while an earlier one of another worker is not done. */
+/** Finished segments that a worker may hold while an earlier one of another worker is not done, unless memory is short. */
 export const OUTPUT_BUFFERS_PER_WORKER = 3;
 
 export interface SaveJob {
   readonly kind: 'save';
   readonly worker: number;
   readonly commit: CommitShared;
+  /** Of the buffers of `commit`, those that each worker has; at least one. */
+  readonly outputBuffers: number;
   readonly source: SourceDescription | ImageSourceDescription | LiveDescription;
   /** Of a differential save: the base and the images below it. Else empty. */
   readonly base: readonly LinkDescription[];
@@ -139,6 +142,7 @@ class SaveWorker {
   readonly #sealing: PayloadSealing | undefined;
   readonly #free: number[];
   readonly #pending: Pending[] = [];
+  readonly #pacer: Pacer | undefined;
   readonly #takePlaced = () => this.#writePlaced();
   readonly #claims: AheadClaims<Claim>;
   readonly #share: DeviceShare = { pagesZero: 0, pagesByCpu: 0, pagesChecked: 0, pagesWrong: 0 };
@@ -149,6 +153,7 @@ class SaveWorker {
     this.#control = commit.control;
     this.#geometry = new Geometry(pageSize, segmentSize, job.chunkSize, job.regionSizes);
     this.#line = new CommitLine(commit);
+    this.#pacer = Pacer.of(commit.control);
     this.#codec = createCodec(job.codec);
     const { device } = job;
     this.#scanner = new native.SegmentScanner({
@@ -176,10 +181,7 @@ class SaveWorker {
     this.#output = this.#feed.output;
     const { keys } = commit.output;
     this.#sealing = keys && new PayloadSealing(keys, commit.control);
-    this.#free = Array.from(
-      { length: OUTPUT_BUFFERS_PER_WORKER },
-      (_, i) => job.worker * OUTPUT_BUFFERS_PER_WORKER + i,
-    );
+    this.#free = Array.from({ length: job.outputBuffers }, (_, i) => job.worker * job.outputBuffers + i);
     this.#buffers = new Map(this.#free.map((number) => [number, asBuffer(commit.buffers[number]!)]));
   }
 
@@ -257,7 +259,7 @@ class SaveWorker {
 
   /** Towards the end each worker leaves the others their share: a look without the lock is good enough for that. */
   #claimsWanted(): number {
-    const workers = this.#job.commit.buffers.length / OUTPUT_BUFFERS_PER_WORKER;
+    const workers = this.#job.commit.buffers.length / this.#job.outputBuffers;
     const left = this.#geometry.segmentCount - this.#control.numbers[NUMBER_NEXT_SEGMENT]!;
     return Math.max(0, Math.floor(left / workers));
   }
@@ -393,7 +395,7 @@ class SaveWorker {
       const { sequence, segment, buffer, bytes } = this.#pending[0]!;
       const offset = this.#line.takePlace(sequence);
       if (offset === undefined) return;
-      if (offset >= 0) writeAt(this.#job.commit.output, this.#buffers.get(buffer)!, bytes, offset);
+      if (offset >= 0) writeAt(this.#job.commit.output, this.#buffers.get(buffer)!, bytes, offset, this.#pacer);
       if (this.#job.commit.overriding !== undefined) this.#line.noteWritten(segment, offset);
       this.#stats[STAT_IMAGE_BYTES]! += bytes;
       this.#pending.shift();

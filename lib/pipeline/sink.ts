@@ -14,10 +14,10 @@ import {
 } from '../../formats/qemu/pageRecords.js';
 import { QEMU_PAGE_BYTES } from '../../formats/qemu/streamPages.js';
 import type { Geometry, SegmentPlace } from '../../formats/vmsnap/geometry.js';
-import { STATE_ABSENT } from '../../formats/vmsnap/stateMap.js';
+import { STATE_ABSENT, STATE_DATA, STATE_UNIFORM } from '../../formats/vmsnap/stateMap.js';
 import { native, ZERO_PUNCH, ZERO_SKIP, ZERO_WRITE } from '../../native/binding.js';
 import { errnoError, VmsnapError, withSystemErrors } from '../../native/errors.js';
-import { writeAt } from './commitLine.js';
+import { startWriting, writeAt } from './commitLine.js';
 import {
   isAborted,
   NUMBER_LAST_REGION_BYTES,
@@ -29,6 +29,7 @@ import {
   WORD_TURN,
 } from './control.js';
 import { Aborted, waitWhile } from './mutex.js';
+import { Pacer } from './pacer.js';
 import type { RegionSelection, SinkDescription } from './readJob.js';
 
 export interface DecodedSegment {
@@ -41,6 +42,7 @@ export interface DecodedSegment {
 }
 
 const ZEROS_BYTES = 1024 * 1024;
+const NO_PAGES = { data: 0, uniform: 0 };
 
 export class Sink {
   readonly #sink: SinkDescription;
@@ -49,6 +51,7 @@ export class Sink {
   readonly #control: SharedControl;
   readonly #stats: Float64Array;
   readonly #failedAt = new Float64Array(1);
+  readonly #pacer: Pacer | undefined;
   #expanded: Uint8Array | undefined;
   /** Room for the records of a segment. */
   #records: Buffer | undefined;
@@ -65,6 +68,7 @@ export class Sink {
     this.#geometry = geometry;
     this.#control = control;
     this.#stats = stats;
+    this.#pacer = Pacer.of(control);
   }
 
   /** Whether zero memory is work at all: not for a new file, whose holes are zero. */
@@ -135,8 +139,7 @@ export class Sink {
     const part = this.#wanted({ ...first, sizeBytes });
     if (part !== undefined && this.wantsZeros) {
       const length = part.to - part.from;
-      if (this.#sink.kind === 'file')
-        this.#check(native.zeroRange(this.#sink.fd, part.target, length, this.#sink.punch), part.target);
+      if (this.#sink.kind === 'file') this.#zeroFile(this.#sink, part.target, length);
       else this.#streamZeros(sequence, first.region, part.from, length);
     }
     if (endsTurn) this.#endTurn(sequence);
@@ -164,10 +167,47 @@ export class Sink {
     const { pageSize } = this.#geometry;
     const pages = place.sizeBytes / pageSize;
     const { states, data, words } = segment;
-    this.#check(
-      native.writeSegment(sink.fd, target, states, pages, pageSize, data, words, zeroMode, this.#failedAt),
-      this.#failedAt[0]!,
-    );
+    const pagesAtOnce = this.#pacer === undefined ? pages : Math.max(1, Math.floor(this.#pacer.pieceBytes / pageSize));
+    let dataAt = 0;
+    let wordsAt = 0;
+    for (let page = 0; page < pages; page += pagesAtOnce) {
+      const count = Math.min(pagesAtOnce, pages - page);
+      const part = states.subarray(page, page + count);
+      const at = target + page * pageSize;
+      const found = this.#pacer === undefined ? NO_PAGES : countPages(part);
+      this.#takeRate((zeroMode === ZERO_WRITE ? count : found.data + found.uniform) * pageSize);
+      this.#check(
+        native.writeSegment(
+          sink.fd,
+          at,
+          part,
+          count,
+          pageSize,
+          data.subarray(dataAt),
+          words.subarray(wordsAt),
+          zeroMode,
+          this.#failedAt,
+        ),
+        this.#failedAt[0]!,
+      );
+      if (this.#pacer !== undefined) startWriting(sink.fd, at, count * pageSize);
+      dataAt += found.data * pageSize;
+      wordsAt += found.uniform;
+    }
+  }
+
+  /** Holes cost nothing of the rate; zeros that are written do. */
+  #zeroFile({ fd, punch }: Extract<SinkDescription, { kind: 'file' }>, at: number, length: number): void {
+    const pieceBytes = punch ? length : (this.#pacer?.pieceBytes ?? length);
+    for (let done = 0; done < length; done += pieceBytes) {
+      const size = Math.min(pieceBytes, length - done);
+      if (!punch) this.#takeRate(size);
+      this.#check(native.zeroRange(fd, at + done, size, punch), at + done);
+    }
+  }
+
+  #takeRate(bytes: number): void {
+    if (bytes > 0) this.#pacer?.take(bytes);
   }
 
   /** A part of a segment, or a stream: expanded first, then written as plain bytes. */
@@ -189,7 +229,7 @@ export class Sink {
     );
     const bytes = this.#expanded.subarray(part.from - place.regionOffset, part.to - place.regionOffset);
     if (this.#sink.kind === 'file') {
-      writeAt(this.#sink, bytes, bytes.length, part.target);
+      writeAt(this.#sink, bytes, bytes.length, part.target, this.#pacer);
       return;
     }
     const encoded = this.#encode(place.region, part.from, bytes);
@@ -250,9 +290,14 @@ export class Sink {
 
   #stream(bytes: Uint8Array, length: number): void {
     const sink = this.#sink as Extract<SinkDescription, { kind: 'stream' }>;
-    const result = native.writeStream(sink.fd, bytes, 0, length, this.#control.words, WORD_ABORT);
-    if (isAborted(this.#control)) throw new Aborted();
-    if (result !== 0) throw errnoError(result, 'write to', sink.path);
+    const pieceBytes = this.#pacer?.pieceBytes ?? length;
+    for (let at = 0; at < length; at += pieceBytes) {
+      const size = Math.min(pieceBytes, length - at);
+      this.#takeRate(size);
+      const result = native.writeStream(sink.fd, bytes, at, size, this.#control.words, WORD_ABORT);
+      if (isAborted(this.#control)) throw new Aborted();
+      if (result !== 0) throw errnoError(result, 'write to', sink.path);
+    }
   }
 
   #awaitTurn(sequence: number): void {
@@ -276,4 +321,14 @@ export class Sink {
     if (result === 0) return;
     throw errnoError(result, 'write to', (this.#sink as { path: string }).path, offset);
   }
+}
+
+function countPages(states: Uint8Array): { data: number; uniform: number } {
+  let data = 0;
+  let uniform = 0;
+  for (const state of states) {
+    if (state === STATE_DATA) data++;
+    if (state === STATE_UNIFORM) uniform++;
+  }
+  return { data, uniform };
 }

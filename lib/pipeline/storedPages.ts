@@ -24,7 +24,7 @@ import { entryMismatch, matchesEntry, requireCounts } from './matchEntry.js';
 import { decodeChunk } from './segmentDecoder.js';
 
 /** Decoded chunks that one thread keeps; one in any case. */
-const CHUNKS_BYTES = 8 * MIB;
+export const CHUNK_CACHE_BYTES = 8 * MIB;
 const HEADS = 32;
 
 /** Decoded chunks, those used last, in buffers that are made once. */
@@ -37,7 +37,7 @@ export class ChunkCache {
   /** `chunkSize`: the largest of the images that share it. */
   constructor(chunkSize: number) {
     this.#chunkSize = chunkSize;
-    this.#capacity = Math.max(1, Math.floor(CHUNKS_BYTES / chunkSize));
+    this.#capacity = Math.max(1, Math.floor(CHUNK_CACHE_BYTES / chunkSize));
   }
 
   /** The chunk of that name, put into a buffer by `fill` if it is not kept; valid until the next call. */

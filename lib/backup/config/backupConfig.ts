@@ -38,6 +38,8 @@ export interface BackupJob {
     readonly codec: CodecName | undefined;
     readonly level: number | undefined;
     readonly threads: number | undefined;
+    readonly memoryLimitBytes: number | undefined;
+    readonly writeBytesPerSecond: number | undefined;
     readonly detector: DetectorName | undefined;
     readonly layout: LayoutName | undefined;
     readonly regions: readonly RegionOption[] | undefined;

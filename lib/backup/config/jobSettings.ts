@@ -7,6 +7,7 @@ import {
   SEGMENT_MAX_BYTES,
   SEGMENT_MIN_BYTES,
 } from '../../../formats/vmsnap/layout.js';
+import { WRITE_RATE_MIN } from '../../limits.js';
 import { CODECS, DETECTORS, FORMATS, LAYOUTS } from '../../optionWords.js';
 import type { CodecName, DetectorName, LayoutName, MachineOptions, SourceOptions } from '../../types.js';
 import type { BackupHooks, BackupJob, BackupSource, HealthCheck, JobEncryption } from './backupConfig.js';
@@ -199,6 +200,8 @@ function readSave(table: ConfigTable, home: string): JobSettings['save'] {
     codec,
     level,
     threads: table.integer('threads', 1, 1024),
+    memoryLimitBytes: table.size('memory'),
+    writeBytesPerSecond: readRate(table),
     detector: table.choice('detector', DETECTORS),
     layout: table.choice('layout', LAYOUTS),
     format: table.choice('format', FORMATS),
@@ -208,6 +211,12 @@ function readSave(table: ConfigTable, home: string): JobSettings['save'] {
     labels: table.texts('labels'),
     attach: attach && new Map([...attach].map(([name, file]) => [name, resolve(home, file)])),
   } as JobSettings['save'];
+}
+
+function readRate(table: ConfigTable): number | undefined {
+  const rate = table.size('rate');
+  if (rate === undefined || rate >= WRITE_RATE_MIN) return rate;
+  throw table.wrong('rate', `is ${rate} bytes a second`, 'at least "64K"');
 }
 
 function readSize(table: ConfigTable, key: string, min: number, max: number): number | undefined {
@@ -305,6 +314,8 @@ export function completeJob(
       codec: save('codec') as CodecName | undefined,
       level: save('level') as number | undefined,
       threads: save('threads') as number | undefined,
+      memoryLimitBytes: save('memoryLimitBytes') as number | undefined,
+      writeBytesPerSecond: save('writeBytesPerSecond') as number | undefined,
       detector: save('detector') as DetectorName | undefined,
       layout: save('layout') as LayoutName | undefined,
       format: save('format') as SourceOptions['format'],

@@ -2,7 +2,6 @@
  * One operation of the library, told as JSON in the first argument and answered over IPC, so that standard input and
  * output are free for memory and images.
  */
-import { readFileSync } from 'node:fs';
 import {
   type LoadOptions,
   type LoadResult,
@@ -15,6 +14,7 @@ import {
   VmsnapError,
   verify,
 } from '../../../lib/index.js';
+import { peakMemoryBytes } from '../../../lib/limits.js';
 
 type Plain<T> = Omit<T, 'signal' | 'onProgress' | 'onWarning' | 'labels'>;
 
@@ -63,7 +63,7 @@ function tell(event: WorkEvent): Promise<void> {
 async function run(): Promise<Outcome> {
   try {
     const result = await start();
-    return { ok: true, result, peakBytes: peakBytes() };
+    return { ok: true, result, peakBytes: peakMemoryBytes() };
   } catch (error) {
     const { code, path, hint } = error instanceof VmsnapError ? error : { code: (error as Error).name };
     return { ok: false, code, message: (error as Error).message, path, hint };
@@ -84,12 +84,6 @@ function start(): Promise<SaveResult | LoadResult | VerifyResult> {
   if (work.operation === 'save') return save(work.source, work.image, { ...work.options, ...common });
   if (work.operation === 'load') return load(work.image, work.target, { ...work.options, ...common });
   return verify(work.image, { ...work.options, ...common });
-}
-
-/** Not getrusage: its figure survives exec, so it would be that of the process that started this one. */
-function peakBytes(): number {
-  const kib = /^VmHWM:\s*(\d+) kB$/m.exec(readFileSync('/proc/self/status', 'latin1'))?.[1];
-  return Number(kib) * 1024;
 }
 
 await tell({ event: 'started' });

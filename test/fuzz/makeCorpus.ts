@@ -21,7 +21,7 @@ import * as qemu from '../support/qemuStream.js';
 import { STATE_SHAPES } from '../support/snapshots/cloudHypervisor.js';
 
 const CORPUS = fileURLToPath(new URL('../../../test/fuzz/corpus/', import.meta.url));
-const SAMPLES = fileURLToPath(new URL('../../../test/samples/valid/', import.meta.url));
+const SAMPLES = fileURLToPath(new URL('../../../test/samples/v1/valid/', import.meta.url));
 const MEMORY = mixedMemory(4 * PAGE, 4);
 const PAGES = [0, 1, 2, 3].map((i) => (i === 2 ? ('excluded' as const) : MEMORY.subarray(i * PAGE, (i + 1) * PAGE)));
 const BLOCKS = [

@@ -101,7 +101,8 @@
         'native/segment/segment_view.cc',
         'native/segment/segment_writer.cc',
       ],
-      'defines': ['NAPI_VERSION=9', 'NAPI_DISABLE_CPP_EXCEPTIONS'],
+      # A worker may be stopped while it loads the addon: nothing can be thrown then, and the process must not be aborted for it.
+      'defines': ['NAPI_VERSION=9', 'NAPI_DISABLE_CPP_EXCEPTIONS', 'NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS'],
       'cflags_cc!': ['-std=gnu++17', '-std=gnu++20'],
       # Headers of others are system headers, so that our warnings are about our own code.
       'cflags_cc': [

@@ -7,7 +7,7 @@ export interface CommandEntry {
   readonly summary: string;
   readonly load: () => Promise<CommandSpec>;
   /** What its threads will do: they start before the command is loaded, if a word of the command line is a file. */
-  readonly warmsUp?: 'save' | 'read';
+  readonly warmsUp?: 'save' | 'read' | 'compare';
 }
 
 export const COMMANDS: readonly CommandEntry[] = [
@@ -48,6 +48,7 @@ export const COMMANDS: readonly CommandEntry[] = [
     usage: 'compare A B',
     summary: 'tell what differs between two memories',
     load: async () => (await import('./commands/compare.js')).compareCommand,
+    warmsUp: 'compare',
   },
   {
     name: 'estimate',

@@ -6,7 +6,7 @@
 import { statSync } from 'node:fs';
 import { warmUp } from '../lib/warmUp.js';
 
-export function warmUpFor(work: 'save' | 'read', words: readonly string[]): void {
+export function warmUpFor(work: 'save' | 'read' | 'compare', words: readonly string[]): void {
   // Under a ceiling on memory the work itself says how many there may be.
   if (words.some((word) => word === '--memory' || word.startsWith('--memory='))) return;
   const path = words.find(isFile);

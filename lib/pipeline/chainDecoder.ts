@@ -94,6 +94,8 @@ type TakeChunk = (layer: Layer, chunk: number, stored: Buffer) => string | undef
 /** How the data pages of a segment are stored that one record holds alone. */
 export interface StoredChunks {
   readonly link: Link;
+  /** As the record has them: a reference is one here, and in no chunk. */
+  readonly states: Uint8Array;
   readonly chunkSize: number;
   readonly pagesPerChunk: number;
   /** Of the first chunk, in the file; the others follow. */
@@ -602,12 +604,13 @@ export class ChainDecoder {
   get storedChunks(): StoredChunks | undefined {
     const [layer, ...others] = this.#layers;
     if (layer?.link === undefined || others.length > 0) return undefined;
-    const { link, prefix, head, tables, chunkSize, pageSize } = layer;
+    const { link, prefix, head, tables, states, chunkSize, pageSize } = layer;
     // Sealed bytes tell nothing.
-    if (tables.sameAsBasePages + tables.referencePages > 0 || tables.chunkSeal !== undefined) return undefined;
+    if (tables.sameAsBasePages > 0 || tables.chunkSeal !== undefined) return undefined;
     const entries = Array.from({ length: tables.chunkCount }, (_, i) => tables.chunkEntriesAt + CHUNK_ENTRY_BYTES * i);
     return {
       link,
+      states: states.subarray(0, this.#pageCount),
       chunkSize,
       pagesPerChunk: chunkSize / pageSize,
       offset: prefix.offset + headBytes(prefix),

@@ -212,7 +212,7 @@ class CompareWorker {
     const chunksA = a.chunks();
     const chunksB = chunksA && b.chunks();
     if (chunksA === undefined || chunksB === undefined) return false;
-    return this.#sameChunks.find(a.states(), b.states(), chunksA, chunksB);
+    return this.#sameChunks.find(a.states(), chunksA, chunksB);
   }
 
   /** What the two images store in the same bytes is not decoded. */

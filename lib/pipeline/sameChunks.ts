@@ -22,16 +22,20 @@ export class SameChunks {
     this.#storedB = Buffer.alloc(chunkBytes);
   }
 
-  /** @returns whether there are any; `wanted` is then that of this segment. */
-  find(statesA: Uint8Array, statesB: Uint8Array, a: StoredChunks, b: StoredChunks): boolean {
+  /**
+   * `states`: of the segment, in which references are data pages; they are in no chunk and stay wanted.
+   * @returns whether there are any; `wanted` is then that of this segment.
+   */
+  find(states: Uint8Array, a: StoredChunks, b: StoredChunks): boolean {
     const alike =
       a.chunkSize === b.chunkSize &&
       a.link.head.start.codec.name === b.link.head.start.codec.name &&
-      asBuffer(statesA).equals(asBuffer(statesB));
+      asBuffer(a.states).equals(asBuffer(b.states));
     if (!alike) return false;
     const same = this.#compareChunks(a, b);
     if (!same.includes(true)) return false;
-    this.#takeOut(statesA, same, a.pagesPerChunk);
+    this.wanted.set(states);
+    this.#takeOut(a.states, same, a.pagesPerChunk);
     return true;
   }
 
@@ -54,7 +58,6 @@ export class SameChunks {
   }
 
   #takeOut(states: Uint8Array, same: readonly boolean[], pagesPerChunk: number): void {
-    this.wanted.set(states);
     let ordinal = 0;
     for (let page = 0; page < states.length; page++) {
       if (states[page] !== STATE_DATA) continue;

@@ -54,6 +54,7 @@ loadAhead(workerData as AheadWork | undefined)?.catch(() => undefined);
 function loadAhead(work: AheadWork | undefined): Promise<unknown> | undefined {
   if (work === 'save') return import('./saveWorker.js');
   if (work === 'read') return import('./readWorker.js');
+  if (work === 'compare') return import('./compareWorker.js');
   return undefined;
 }
 

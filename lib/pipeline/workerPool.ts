@@ -16,7 +16,7 @@ const IDLE_MAX = 64;
 const idle: Worker[] = sharedList('vmsnap.idleWorkers');
 
 /** Jobs whose code an idle worker can load before one comes. */
-export type AheadWork = 'save' | 'read';
+export type AheadWork = 'save' | 'read' | 'compare';
 
 /**
  * Runs each job on a worker of its own, all at once. The first failure sets the abort word of `control`, which the

@@ -173,6 +173,33 @@ test('images made alike: what they store in the same bytes, and what they do not
   }
 });
 
+test('images with duplicates: references are compared by what they name, beside chunks that are the same', async (t) => {
+  const folder = workspace(t);
+  const image: SideKind = { kind: 'image', options: { frozen: true, chunkSize: 64 * KIB } };
+  for (let seed = 1; seed <= 8; seed++) {
+    const a = randomMemory(9 * MIB, seed);
+    // Runs of pages that stand elsewhere too, in the same segment and in an earlier one.
+    for (let i = 0; i < 12; i++) {
+      const from = ((seed * 53 + i * 97) % 900) * PAGE;
+      a.copy(a, ((seed * 31 + i * 181 + 1000) % 2200) * PAGE, from, from + (i + 1) * PAGE);
+    }
+    const b = Buffer.from(a);
+    // First places and duplicates change, alone and together.
+    for (let i = 0; i < 12; i++) {
+      if ((seed + i) % 3 === 0)
+        b.fill(i + 1, ((seed * 53 + i * 97) % 900) * PAGE, ((seed * 53 + i * 97) % 900) * PAGE + 100);
+      if ((seed + i) % 4 === 0) b[((seed * 31 + i * 181 + 1000) % 2200) * PAGE + 7]! ^= 1;
+    }
+    const paths = [await makeSide(folder, 'a', a, a, image), await makeSide(folder, 'b', b, a, image)] as const;
+    const result = await compare(...paths, { threads: 2 });
+    const changes = changesOf(a, b, PAGE);
+    t.deepEqual(result.ranges, rangesOf(changes, PAGE), `seed ${seed}`);
+    t.is(result.pages.same, count(changes, undefined));
+    const { pages } = await compare(paths[0], paths[0]);
+    t.is(pages.same, a.length / PAGE);
+  }
+});
+
 test('an image and its copy, its base and itself: nothing is decompressed', async (t) => {
   const folder = workspace(t);
   const [memory, image, copy, child] = ['memory', 'image', 'copy', 'child'].map((name) => folder.path(name)) as [

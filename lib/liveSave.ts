@@ -37,6 +37,8 @@ export interface LiveSaveInputs {
   readonly files: readonly GuardedFile[];
   /** The image, which is in a file and may have overriding records. */
   readonly image: string;
+  /** Of an image that is encrypted, nothing is left in the clear beside it. */
+  readonly isSecret: boolean;
   readonly shared: CommitShared;
   readonly geometry: Geometry;
   /** Asked when the memory has been read: regions that are holes in the source until then. */
@@ -57,7 +59,7 @@ export interface LiveSaved {
 export async function saveLive(inputs: LiveSaveInputs): Promise<LiveSaved> {
   const { machine, geometry, image } = inputs;
   const most = machine.copiedBytesMost ?? geometry.totalBytes * COPIES_SHARE;
-  const live = createLiveShared(dirname(image), geometry, most);
+  const live = createLiveShared(dirname(image), geometry, most, inputs.isSecret);
   try {
     return await new LiveSave(inputs, live).run();
   } finally {

@@ -624,6 +624,7 @@ export class Save {
       source: description,
       files: guarded,
       image: this.#image,
+      isSecret: this.#inputs.seal !== undefined,
       late: this.#inputs.machine && (() => this.#inputs.machine!.lateMemory()),
       shared,
       geometry: this.#geometry,

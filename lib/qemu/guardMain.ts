@@ -8,7 +8,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { GuardOrder, GuardStart } from './guard.js';
 import { openAgent } from './guestAgent.js';
-import { resumeMachine } from './resumeMachine.js';
+import { cancelMigration, resumeMachine } from './resumeMachine.js';
 import { SteadyPeer } from './steadyPeer.js';
 
 const GIVE_UP_SECONDS = 120;
@@ -25,18 +25,20 @@ async function main(): Promise<void> {
   const line = await orders;
   if (line === undefined) return;
   const order = JSON.parse(line) as GuardOrder;
-  if (order.resume) await resume(start, order);
+  if (order.resume || order.restore.length > 0) await undo(start, order);
   if (order.thaw && start.agent !== undefined) await thaw(start.agent);
 }
 
-async function resume({ address, limits }: GuardStart, { restore }: GuardOrder): Promise<void> {
+async function undo({ address, limits }: GuardStart, { resume, restore }: GuardOrder): Promise<void> {
   const what = `the machine on ${address.kind === 'qemu' ? address.socket : `libvirt:${address.domain}`}`;
   try {
     const peer = await openInTime(address, limits);
-    await resumeMachine(peer, GIVE_UP_SECONDS);
+    if (resume) await resumeMachine(peer, GIVE_UP_SECONDS);
+    // While a migration is under way, QEMU takes no settings.
+    else await cancelMigration(peer).catch(() => {});
     for (const { command, args } of restore) await peer.execute(command, args).catch(() => {});
     peer.close();
-    process.stderr.write(`vmsnap: ${what} goes on: vmsnap ended while it was stopped\n`);
+    if (resume) process.stderr.write(`vmsnap: ${what} goes on: vmsnap ended while it was stopped\n`);
   } catch (error) {
     process.stderr.write(`vmsnap: error: ${what} could not be made to go on: ${(error as Error).message}\n`);
     process.exitCode = 1;

@@ -129,6 +129,8 @@ export class LiveMachine {
   #stream: MachineStream | undefined;
   #layout: Layout | undefined;
   #liveExtents: LiveExtents | undefined;
+  /** Of a live save: the stream of the stopped machine, and what it turns out to be. */
+  #spooled: QemuFile | undefined;
   #indexing: Promise<MachineStream> | undefined;
   #closePipe: (() => void) | undefined;
   #regions: readonly MachineRegion[] = [];
@@ -329,7 +331,7 @@ export class LiveMachine {
     return {
       stop: () => this.#stopLive(),
       memoryRead: () => this.memoryRead(),
-      attachments: async () => [...(await this.#indexing!).attachments, this.#machineAttachment()],
+      attachments: async () => [...(await this.#indexed()).attachments, this.#machineAttachment()],
     };
   }
 
@@ -338,9 +340,7 @@ export class LiveMachine {
     await this.#planSettings();
     await this.#bringToStop();
     const { fd } = await this.#migrate();
-    const spooled = await this.#spoolStream(fd);
-    this.#indexing = this.#indexSpool(spooled);
-    this.#indexing.catch(() => {});
+    this.#spooled = await this.#spoolStream(fd);
   }
 
   /** What would be of no use is known before the machine is stopped. */
@@ -360,8 +360,14 @@ export class LiveMachine {
     return lateMemory(this.#stream!, this.#liveExtents!.late, this.#peer.path);
   }
 
+  /** Not before the machine goes on: it takes a thread, and those there are look for what has changed. */
+  #indexed(): Promise<MachineStream> {
+    this.#indexing ??= this.#indexSpool(this.#spooled!);
+    return this.#indexing;
+  }
+
   async #requireLayout(): Promise<void> {
-    this.#stream = await this.#indexing!;
+    this.#stream = await this.#indexed();
     const { regions, attachments } = this.#stream;
     requireSameLayout(this.#layout!, this.#stream, this.#peer.path);
     this.#check(regions, attachments);
@@ -607,7 +613,7 @@ export class LiveMachine {
       await this.#resume();
       await this.#afterPause();
     }
-    if (this.#indexing !== undefined) await this.#requireLayout();
+    if (this.#spooled !== undefined) await this.#requireLayout();
     const description = this.#describe(disks);
     return Buffer.from(`${JSON.stringify(description, undefined, 2)}\n`);
   }

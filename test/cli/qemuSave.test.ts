@@ -68,6 +68,42 @@ test('SIGKILL at random moments: the machine runs, and so are the settings of QE
   t.deepEqual(qemu.parameters, before);
 });
 
+test('SIGKILL at random moments of a live save: the machine runs, with the settings that it had', async (t) => {
+  const folder = temporaryFolder(t);
+  const memoryFile = join(folder, 'memory');
+  writeFileSync(memoryFile, scriptedMemory());
+  openSync(memoryFile, 'r+');
+  const qemu = await ScriptedQemu.start(folder, { memoryFile, pieceBytes: 512 });
+  t.teardown(() => qemu.close());
+  const before = { ...qemu.parameters };
+  const words = ['save', '--live', '--force', '--json', `qemu:${qemu.socket}`, 'img'];
+  const started = performance.now();
+  const whole = await runCli(words, { cwd: folder });
+  t.is(whole.exitCode, 0, whole.stdout);
+  t.deepEqual(schemaFaults('save.json', JSON.parse(whole.stdout)), []);
+  t.is(JSON.parse(whole.stdout).machine.live.restarts, 0);
+  const longestMs = performance.now() - started;
+  for (let kill = 0; kill < KILLS; kill++) {
+    qemu.log.length = 0;
+    await runCli(words, {
+      cwd: folder,
+      onStart: (child) => {
+        const moment = async () => {
+          while (qemu.log.length === 0 && child.exitCode === null) await sleep(2);
+          await sleep(Math.random() * longestMs);
+          child.kill('SIGKILL');
+        };
+        void moment();
+      },
+    });
+    await untilRunning(t, qemu);
+    for (let i = 0; i < 500 && qemu.parameters['max-bandwidth'] !== before['max-bandwidth']; i++) await sleep(20);
+  }
+  t.deepEqual(qemu.parameters, before);
+  t.false(qemu.capabilities.get('x-ignore-shared'));
+  t.is((await runCli(words, { cwd: folder })).exitCode, 0);
+});
+
 test('SIGINT and SIGTERM end the save in good order, and the machine runs', async (t) => {
   for (const [signal, exitCode] of [
     ['SIGINT', 130],

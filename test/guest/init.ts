@@ -17,12 +17,9 @@ export interface Filling {
   heapRecords: number;
   /** The heap of a Node process, if the archive carries one; 0 for none. */
   nodeHeapMiB: number;
-  /** Memory that is written over and over once the counter runs, each page with something else each time; 0: none. */
+  /** Of that process beside its heap: a word of each page is written over and over; 0: none. */
   dirtyMiB: number;
 }
-
-/** The writer writes once in so many seconds, beside what that takes. */
-const DIRTY_PAUSE_SECONDS = 0.3;
 
 export function initScript(filling: Filling): string {
   return `#!/bin/busybox sh
@@ -53,8 +50,7 @@ awk 'BEGIN {
   system("sleep 1000000")
 }' &
 while [ ! -e /memory/heap-is-full ]; do sleep 0.05; done
-${filling.nodeHeapMiB > 0 ? nodeHeap(filling.nodeHeapMiB) : ''}
-${filling.dirtyMiB > 0 ? writer(filling.dirtyMiB) : ''}
+${filling.nodeHeapMiB > 0 ? nodeHeap(filling) : ''}
 echo ${READY_MARKER}
 count=0
 while :; do
@@ -65,29 +61,12 @@ done
 `;
 }
 
-/** Copies a file over another, from 64 KiB further on each time. */
-function writer(dirtyMiB: number): string {
-  const blocks = dirtyMiB * 16;
-  return `: > /memory/from
-while [ "$(wc -c < /memory/from)" -lt ${(dirtyMiB + 1) * 2 ** 20} ]; do
-  cat /memory/text.* /memory/program.* /memory/random >> /memory/from
-done
-{
-  round=0
-  while :; do
-    round=$((round + 1))
-    dd if=/memory/from of=/memory/dirty bs=64k skip=$((round % 16)) count=${blocks} conv=notrunc 2>/dev/null
-    sleep ${DIRTY_PAUSE_SECONDS}
-  done
-} &`;
-}
-
-function nodeHeap(heapMiB: number): string {
-  return `/node --max-old-space-size=${heapMiB * 2} /heap.js ${heapMiB} /memory/node-heap-is-full &
+function nodeHeap({ nodeHeapMiB, dirtyMiB }: Filling): string {
+  return `/node --max-old-space-size=${nodeHeapMiB * 2} /heap.js ${nodeHeapMiB} /memory/node-heap-is-full ${dirtyMiB} &
 while [ ! -e /memory/node-heap-is-full ]; do sleep 0.05; done`;
 }
 
-/** The program that a Node process in the guest runs: `node heap.js MIB READY-FILE`. */
+/** The program that a Node process in the guest runs: `node heap.js MIB READY-FILE DIRTY-MIB`. */
 export const NODE_HEAP_SCRIPT = `
 const { writeFileSync } = require('node:fs');
 const limitBytes = Number(process.argv[2]) * 2 ** 20;
@@ -98,6 +77,12 @@ for (let i = 0; process.memoryUsage.rss() < limitBytes; i++) {
   records.set('order-' + i, { id: i, customer: 'customer ' + (i * 31) % 9973, paid: i % 3 === 0, history });
   if (i % 64 === 0) blobs.push(Buffer.from(JSON.stringify(history).repeat(16)));
 }
+const dirty = Buffer.alloc(Number(process.argv[4]) * 2 ** 20, blobs[0]);
 writeFileSync(process.argv[3], '');
+let round = 0;
+setInterval(() => {
+  round++;
+  for (let at = 0; at < dirty.length; at += 4096) dirty.writeUInt32LE(round, at);
+}, 300);
 setInterval(() => records.set('tick', { id: Date.now() }), 100);
 `;

@@ -1,5 +1,5 @@
 /** What a live save keeps between its passes: hashes that nobody wrote are zeros, copies come back, and where there is no room it says so. */
-import { closeSync, fstatSync, openSync, readdirSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readdirSync, readSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
 import { Geometry } from '../../formats/vmsnap/geometry.js';
 import {
@@ -18,9 +18,9 @@ import { workspace } from './support/workspace.js';
 const GEOMETRY = new Geometry(PAGE, MIB, 64 * KIB, [3 * MIB, MIB + 5 * PAGE]);
 const PAGES = MIB / PAGE;
 
-function make(t: ExecutionContext, copiesMostBytes: number): { shared: LiveShared; files: LiveFiles } {
+function make(t: ExecutionContext, copiesMostBytes: number, isSecret = false): { shared: LiveShared; files: LiveFiles } {
   const folder = workspace(t);
-  const shared = createLiveShared(folder.folder, GEOMETRY, copiesMostBytes);
+  const shared = createLiveShared(folder.folder, GEOMETRY, copiesMostBytes, isSecret);
   t.teardown(() => closeLiveShared(shared));
   t.deepEqual(readdirSync(folder.folder), []);
   return { shared, files: new LiveFiles(shared, GEOMETRY) };
@@ -80,6 +80,23 @@ test('copies come back to their places until there is no room; each segment is t
     Array.from({ length: 6 }, () => files.takeSegment()),
     [0, 1, 2, 3, 4, undefined],
   );
+});
+
+test('beside an encrypted image copies come back as well, and lie nowhere in the clear', (t) => {
+  const { files, shared } = make(t, MIB, true);
+  const pages = Buffer.alloc(4 * PAGE, 'a secret of the guest ');
+  t.true(files.keepChanges(1, map(0, 7, 8), pages, 3));
+  t.true(files.keepChanges(3, map(2), pages, 1));
+  const onDisk = Buffer.alloc(4 * PAGE);
+  t.is(readSync(shared.copies.fd, onDisk, 0, onDisk.length, 0), onDisk.length);
+  t.is(onDisk.indexOf('secret'), -1);
+  // Nor do equal pages look alike.
+  t.false(onDisk.subarray(0, PAGE).equals(onDisk.subarray(3 * PAGE)));
+  const [into, isThere] = [new Uint8Array(MIB), new Uint8Array(PAGES)];
+  files.readChanges(1, into, isThere);
+  sameBytes(t, Buffer.from(into.subarray(7 * PAGE, 9 * PAGE)), pages.subarray(PAGE, 3 * PAGE));
+  files.readChanges(3, into.fill(0), isThere);
+  sameBytes(t, Buffer.from(into.subarray(2 * PAGE, 3 * PAGE)), pages.subarray(0, PAGE));
 });
 
 test('a copy that cannot be written is one for which there is no room', (t) => {

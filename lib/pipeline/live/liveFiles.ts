@@ -3,11 +3,12 @@
  *
  * - the table, a row for each segment: the keyed hashes of its blocks as they were stored (zeros, and so a hole, where memory is
  *   zero), then a byte for each page, 1 where it has changed since;
- * - the copied pages of segments that have changed, those of a segment side by side.
+ * - the copied pages of segments that have changed, those of a segment side by side. Beside an encrypted image they are not
+ *   left in the clear either: a key that is nowhere but in memory covers them (AES-256-CTR, each place written once).
  *
  * Per segment there is one number in shared memory, which says what became of it.
  */
-import { randomBytes } from 'node:crypto';
+import { createCipheriv, randomBytes } from 'node:crypto';
 import { closeSync, ftruncateSync } from 'node:fs';
 import { createSpillFile, type SpillFile } from '../../../formats/spillFile.js';
 import type { Geometry } from '../../../formats/vmsnap/geometry.js';
@@ -22,6 +23,10 @@ export const FOUND_UNCHANGED = 0;
 export const FOUND_NO_ROOM = -1;
 export const FOUND_COPIED = 1;
 
+const CIPHER = 'aes-256-ctr';
+const CIPHER_KEY_BYTES = 32;
+const CIPHER_BLOCK_BYTES = 16;
+
 const COUNTER_NEXT_SEGMENT = 0;
 const COUNTER_COPIED_PAGES = 1;
 
@@ -30,6 +35,8 @@ export interface LiveShared {
   readonly key: Uint8Array;
   readonly table: SpillFile;
   readonly copies: SpillFile;
+  /** Of the copies; undefined: they are in the clear. */
+  readonly copiesKey: Uint8Array | undefined;
   /** Pages that may be copied. */
   readonly copiesMost: number;
   readonly found: Int32Array;
@@ -39,8 +46,13 @@ export interface LiveShared {
 /** Page numbers of the copies are 32 bits. */
 const COPIES_MOST = 0x7fff_fff0;
 
-/** @param folder where the files are made. @param copiesMostBytes what the copied pages may take. */
-export function createLiveShared(folder: string, geometry: Geometry, copiesMostBytes: number): LiveShared {
+/** @param folder where the files are made. @param copiesMostBytes what the copied pages may take. @param isSecret they are covered. */
+export function createLiveShared(
+  folder: string,
+  geometry: Geometry,
+  copiesMostBytes: number,
+  isSecret = false,
+): LiveShared {
   const table = createSpillFile(folder);
   try {
     withSystemErrors('make a temporary file', table.path, () =>
@@ -50,6 +62,7 @@ export function createLiveShared(folder: string, geometry: Geometry, copiesMostB
       key: randomBytes(HASH_KEY_BYTES),
       table,
       copies: createSpillFile(folder),
+      copiesKey: isSecret ? randomBytes(CIPHER_KEY_BYTES) : undefined,
       copiesMost: Math.min(COPIES_MOST, Math.floor(copiesMostBytes / geometry.pageSize)),
       found: new Int32Array(new SharedArrayBuffer(4 * geometry.segmentCount)),
       counters: new Int32Array(new SharedArrayBuffer(8)),
@@ -146,10 +159,20 @@ export class LiveFiles {
     const { table, copies } = this.#shared;
     const { pageSize } = this.#geometry;
     const mapAt = segment * this.#rowBytes + this.#hashesBytes;
+    const bytes = this.#cover(first * pageSize, pages.subarray(0, pageCount * pageSize));
     return (
-      native.writeBytes(copies.fd, first * pageSize, pages, 0, pageCount * pageSize) === 0 &&
+      native.writeBytes(copies.fd, first * pageSize, bytes, 0, bytes.length) === 0 &&
       native.writeBytes(table.fd, mapAt, changed, 0, changed.length) === 0
     );
+  }
+
+  /** There and back: what lies at an offset of the copies. */
+  #cover(offset: number, bytes: Uint8Array): Uint8Array {
+    const { copiesKey } = this.#shared;
+    if (copiesKey === undefined) return bytes;
+    const counter = Buffer.alloc(CIPHER_BLOCK_BYTES);
+    counter.writeBigUInt64BE(BigInt(offset / CIPHER_BLOCK_BYTES), CIPHER_BLOCK_BYTES - 8);
+    return createCipheriv(CIPHER, copiesKey, counter).update(bytes);
   }
 
   /** Puts the copied pages of a segment to their places in `into` and sets `isThere` to 1 for each, else to 0. */
@@ -165,6 +188,7 @@ export class LiveFiles {
       while (end < isThere.length && isThere[end] === 1) end++;
       const bytes = asBuffer(into.subarray(page * pageSize, end * pageSize));
       readExactly(copies, offset, bytes.length, 'the changed pages', bytes);
+      if (this.#shared.copiesKey !== undefined) bytes.set(this.#cover(offset, bytes));
       offset += bytes.length;
       page = isThere.indexOf(1, end);
     }

@@ -33,12 +33,18 @@ export interface Script {
   readonly found?: 'running' | 'paused' | 'postmigrate' | 'inmigrate';
   /** The memory's file; it is then left out of the stream if that is asked for. */
   readonly memoryFile?: string;
+  /** Told of each command before it is done. */
+  readonly onCommand?: (command: string, qemu: ScriptedQemu) => void;
+  /** A migration that was to crawl is over before it can be cancelled. */
+  readonly rushes?: boolean;
   readonly version?: readonly [number, number, number];
   /** Bytes of the stream that are sent at a time, with a turn of the event loop between them. */
   readonly pieceBytes?: number;
 }
 
 export const RAM_PAGES = 512;
+/** A migration at this speed or below sends its head, and then waits. */
+const CRAWL_BYTES = 64 * 1024;
 const RAM = { id: 'ram', sizeBytes: RAM_PAGES * PAGE };
 const ROM = { id: 'pc.bios', sizeBytes: 2 * PAGE };
 
@@ -49,6 +55,8 @@ export class ScriptedQemu {
   status: string;
   migration: string | undefined;
   script: Script;
+  /** Modules that have been plugged in: RAM blocks without a file. */
+  pluggedModules = 0;
   readonly capabilities = new Map<string, boolean>([
     ['x-ignore-shared', false],
     ['multifd', true],
@@ -125,6 +133,7 @@ export class ScriptedQemu {
   #hear(client: Socket, line: string): void {
     const { execute, id, arguments: args = {} } = JSON.parse(line);
     this.log.push(execute);
+    this.script.onCommand?.(execute, this);
     const answer = (body: object) => client.write(`${JSON.stringify({ ...body, id })}\n`);
     switch (this.#faultOf(execute)) {
       case 'refuse':
@@ -242,6 +251,10 @@ export class ScriptedQemu {
 
   async #send(outgoing: Socket, fault: StreamFault | undefined, pieceBytes: number): Promise<void> {
     const bytes = this.#stream();
+    if (Number(this.parameters['max-bandwidth']) <= CRAWL_BYTES && this.script.rushes !== true) {
+      outgoing.write(this.#streamHead());
+      return;
+    }
     const end = { 'closes-in-ram': 0.5, 'hangs-in-ram': 0.5, 'closes-in-state': 1 - 20 / bytes.length }[
       fault as string
     ];
@@ -259,32 +272,38 @@ export class ScriptedQemu {
       if (this.status === 'finish-migrate') this.status = 'paused';
       return;
     }
+    if (this.migration !== 'active') return;
     this.migration = 'completed';
     this.status = 'postmigrate';
     outgoing.end();
   }
 
-  #stream(): Buffer {
+  #streamHead(): Buffer {
     const ignoreShared = this.capabilities.get('x-ignore-shared') === true;
-    const isFile = this.script.memoryFile !== undefined;
     const extra = ignoreShared ? { extra: u64(0) } : {};
     const head = ignoreShared
       ? configuration('pc-q35-10.0', capabilities('x-ignore-shared'))
       : configuration('pc-q35-10.0');
+    return Buffer.concat([magic(), head, ramStart(this.#blocks.map((block) => ({ ...block, ...extra })))]);
+  }
+
+  get #blocks(): { id: string; sizeBytes: number }[] {
+    const modules = Array.from({ length: this.pluggedModules }, (_, i) => ({ id: `dimm${i}`, sizeBytes: PAGE }));
+    return [RAM, ROM, ...modules];
+  }
+
+  #stream(): Buffer {
+    const ignoreShared = this.capabilities.get('x-ignore-shared') === true;
+    const isFile = this.script.memoryFile !== undefined;
     const pages = Array.from({ length: RAM_PAGES }, (_, i) => {
       const id = i === 0 ? 'ram' : undefined;
       return i % 4 === 3 ? zeroPage(id, i * PAGE) : page(id, i * PAGE, filledPage(i));
     });
     const rom = [page('pc.bios', 0, filledPage(7)), zeroPage(undefined, PAGE)];
-    const blocks = [
-      { ...RAM, ...extra },
-      { ...ROM, ...extra },
-    ];
+    const modules = this.#blocks.slice(2).map(({ id }) => page(id, 0, filledPage(9)));
     return Buffer.concat([
-      magic(),
-      head,
-      ramStart(blocks),
-      ramPart(...(ignoreShared && isFile ? [] : pages), ...rom),
+      this.#streamHead(),
+      ramPart(...(ignoreShared && isFile ? [] : pages), ...rom, ...modules),
       ramEnd(),
       tail(),
     ]);

@@ -1,0 +1,276 @@
+/**
+ * Live saves of a machine behind a scripted QEMU whose memory lies in a file: it writes while it is saved, fails at every command in
+ * every way, has memory plugged in meanwhile. Whatever becomes of the save, the machine runs, and an image that is there is
+ * what the memory was when the machine stood still. With VMSNAP_CAMPAIGN=1 every command fails in every way, else in half of them.
+ */
+import { spawn } from 'node:child_process';
+import { closeSync, existsSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import test, { type ExecutionContext } from 'ava';
+import { load, openImage, save, VmsnapError, verify } from '../../lib/index.js';
+import { MACHINE_ATTACHMENT, type MachineDescription } from '../../lib/qemu/machineDescription.js';
+import type { MachineOptions, SaveOptions, SaveResult } from '../../lib/types.js';
+import { failsWith, sameBytes } from './support/expect.js';
+import { mixedMemory, PAGE } from './support/memory.js';
+import { type Fault, RAM_PAGES, type Script, ScriptedQemu } from './support/scriptedQemu.js';
+import { type Workspace, workspace } from './support/workspace.js';
+
+const LIMITS = { answerSeconds: 2, reconnectSeconds: 3 } as const;
+const GUARD_MS = 150_000;
+const CAMPAIGN = process.env.VMSNAP_CAMPAIGN === '1';
+const MEMORY_BYTES = RAM_PAGES * PAGE;
+
+interface Stage {
+  readonly folder: Workspace;
+  readonly qemu: ScriptedQemu;
+  readonly image: string;
+  /** What the machine's memory was when it was stopped last. */
+  stopped: Buffer;
+  save(machine?: MachineOptions, options?: SaveOptions): Promise<SaveResult>;
+}
+
+/** The machine writes `writtenPages` anew whenever it is told to stop, which is to say: since the first look. */
+async function stage(t: ExecutionContext, script: Script = {}, writtenPages = 20): Promise<Stage> {
+  t.timeout(300_000);
+  const folder = workspace(t);
+  const memoryFile = folder.path('memory');
+  writeFileSync(memoryFile, mixedMemory(MEMORY_BYTES));
+  // As QEMU has it open: this process, and another, since its own files are not what a save takes for those of QEMU.
+  const fd = openSync(memoryFile, 'r+');
+  const holder = spawn('sleep', ['1000'], { stdio: [fd, 'ignore', 'ignore'] });
+  t.teardown(() => {
+    holder.kill('SIGKILL');
+    closeSync(fd);
+  });
+  let times = 0;
+  const onCommand = (command: string, qemu: ScriptedQemu): void => {
+    script.onCommand?.(command, qemu);
+    if (command !== 'stop' || !qemu.isRunning) return;
+    times++;
+    for (let i = 0; i < writtenPages; i++) {
+      const page = (i * 37 + times) % RAM_PAGES;
+      writeSync(fd, Buffer.alloc(PAGE, `written ${times} ${page} `), 0, PAGE, page * PAGE);
+    }
+    made.stopped = readFileSync(memoryFile);
+  };
+  const qemu = await ScriptedQemu.start(folder.folder, { ...script, memoryFile, onCommand });
+  t.teardown(() => qemu.close());
+  const image = folder.path('image.vmsnap');
+  const made: Stage = {
+    folder,
+    qemu,
+    image,
+    stopped: Buffer.alloc(0),
+    save: (machine = {}, options = {}) =>
+      save(`qemu:${qemu.socket}`, image, { threads: 1, ...options, machine: { ...LIMITS, live: true, ...machine } }),
+  };
+  return made;
+}
+
+async function runsInTheEnd(t: ExecutionContext, qemu: ScriptedQemu): Promise<void> {
+  const deadline = Date.now() + GUARD_MS;
+  while (!qemu.isRunning && Date.now() < deadline) await sleep(20);
+  t.true(qemu.isRunning, `${qemu.status}: ${qemu.log.join(' ')}`);
+}
+
+async function hasStoppedMemory(t: ExecutionContext, { folder, image, stopped }: Stage): Promise<void> {
+  t.true((await verify(image, { threads: 1 })).intact);
+  await load(image, folder.path('back'), { region: 'ram', threads: 1, force: true });
+  sameBytes(t, readFileSync(folder.path('back')), stopped);
+}
+
+/** Either it is whole and right, or it is not there. */
+async function allOrNothing(t: ExecutionContext, made: Stage, work: Promise<SaveResult>): Promise<void> {
+  try {
+    await work;
+    await hasStoppedMemory(t, made);
+  } catch (error) {
+    t.true(error instanceof VmsnapError, String(error));
+    t.false(existsSync(made.image), 'a save that fails leaves nothing');
+  }
+  t.deepEqual(made.folder.leftovers(), []);
+  await runsInTheEnd(t, made.qemu);
+}
+
+test('what the machine wrote meanwhile is in the image; it is stopped once, and QEMU is left as it was', async (t) => {
+  const made = await stage(t);
+  const { qemu, image, folder } = made;
+  const parameters = { ...qemu.parameters };
+  const { machine, run, regions } = await made.save();
+  await hasStoppedMemory(t, made);
+  t.like(machine, { found: 'running', left: 'running', memory: 'files' });
+  t.is(machine!.live!.restarts, 0);
+  const { atLeast, atMost } = machine!.live!.pauseWithoutSeconds;
+  t.true(atLeast > 0 && atLeast <= atMost, `${atLeast} to ${atMost}`);
+  t.is(run.live!.changedPages, 20);
+  t.is(qemu.log.filter((command) => command === 'stop').length, 1);
+  t.deepEqual(qemu.parameters, parameters);
+  t.deepEqual([...qemu.capabilities.values()], [false, true, true]);
+  await runsInTheEnd(t, qemu);
+  // What had no file came with the device state.
+  t.deepEqual(
+    regions.map(({ name }) => name),
+    ['ram', 'pc.bios'],
+  );
+  await load(image, folder.path('rom'), { region: 'pc.bios' });
+  t.true(
+    readFileSync(folder.path('rom'))
+      .subarray(0, PAGE)
+      .some((byte) => byte !== 0),
+  );
+  const opened = await openImage(image);
+  const parts: Buffer[] = [];
+  for await (const part of opened.readAttachment(MACHINE_ATTACHMENT)) parts.push(part);
+  t.deepEqual(opened.attachments.map(({ name }) => name).sort(), ['machine.json', 'qemu-head', 'qemu-tail']);
+  await opened.close();
+  const description: MachineDescription = JSON.parse(Buffer.concat(parts).toString());
+  t.deepEqual(
+    description.regions.map(({ region, contents }) => [region, contents]),
+    [
+      ['ram', 'file'],
+      ['pc.bios', 'stream'],
+    ],
+  );
+});
+
+test('a machine that has written all of its memory: a longer pause, and a right image', async (t) => {
+  const made = await stage(t, {}, RAM_PAGES);
+  const { run } = await made.save();
+  await hasStoppedMemory(t, made);
+  t.true(run.live!.segmentsStoredInPause > 0);
+});
+
+test('an encrypted image', async (t) => {
+  const made = await stage(t);
+  const passphraseFile = made.folder.path('passphrase');
+  writeFileSync(passphraseFile, 'a passphrase for this test alone\n', { mode: 0o600 });
+  await made.save({}, { encryption: { passphraseFile } });
+  await load(made.image, made.folder.path('back'), { region: 'ram', keys: { passphraseFile } });
+  sameBytes(t, readFileSync(made.folder.path('back')), made.stopped);
+});
+
+for (const [after, left] of [
+  ['pause', 'paused'],
+  ['quit', 'ended'],
+] as const) {
+  test(`--after ${after}`, async (t) => {
+    const made = await stage(t);
+    const { machine } = await made.save({ after });
+    t.like(machine, { left, pauseSeconds: undefined });
+    await hasStoppedMemory(t, made);
+  });
+}
+
+test('a machine that is found paused is saved as it stands', async (t) => {
+  const made = await stage(t, { found: 'paused' });
+  const { machine, run } = await made.save();
+  t.deepEqual([machine!.live, run.live, machine!.left], [undefined, undefined, 'paused']);
+  t.false(made.qemu.wasStopped);
+});
+
+test('--while-paused runs in the pause, --max-pause ends it, and the machine goes on', async (t) => {
+  const made = await stage(t);
+  const seen = made.folder.path('seen');
+  await made.save({ whilePaused: `echo ran > ${seen}` });
+  t.is(readFileSync(seen, 'utf8'), 'ran\n');
+  await hasStoppedMemory(t, made);
+  await failsWith(t, 'FAILED', made.save({ whilePaused: 'exit 3' }, { force: true }), /ended with 3/);
+  await runsInTheEnd(t, made.qemu);
+  const endless = made.save({ whilePaused: 'sleep 1000', maxPauseSeconds: 0.2 }, { force: true });
+  await failsWith(t, 'TIMEOUT', endless, /paused for 0.2 s/);
+  await runsInTheEnd(t, made.qemu);
+  t.deepEqual(made.folder.leftovers(), []);
+});
+
+test('memory that is plugged in meanwhile: the save begins anew, and has it', async (t) => {
+  let isPlugged = false;
+  const onCommand = (command: string, qemu: ScriptedQemu): void => {
+    if (command !== 'stop' || isPlugged) return;
+    isPlugged = true;
+    qemu.pluggedModules = 1;
+  };
+  const made = await stage(t, { onCommand });
+  const { machine, regions } = await made.save();
+  t.is(machine!.live!.restarts, 1);
+  t.deepEqual(
+    regions.map(({ name }) => name),
+    ['ram', 'pc.bios', 'dimm0'],
+  );
+  await hasStoppedMemory(t, made);
+  t.deepEqual(made.folder.leftovers(), []);
+});
+
+test('memory that is plugged in again and again: given up in the end, and the machine runs', async (t) => {
+  const onCommand = (command: string, qemu: ScriptedQemu): void => {
+    if (command === 'stop') qemu.pluggedModules++;
+  };
+  const made = await stage(t, { onCommand });
+  await failsWith(t, 'SOURCE_CHANGED', made.save(), /another layout while it was saved: dimm3 has come/);
+  t.false(existsSync(made.image));
+  await runsInTheEnd(t, made.qemu);
+});
+
+test('QEMU that sends all at once when asked for the layout: the machine goes on, and is saved', async (t) => {
+  const made = await stage(t, { rushes: true });
+  await made.save();
+  await hasStoppedMemory(t, made);
+  await runsInTheEnd(t, made.qemu);
+});
+
+test('memory that goes through QEMU cannot be saved live, and the hint says what could', async (t) => {
+  const folder = workspace(t);
+  const qemu = await ScriptedQemu.start(folder.folder);
+  t.teardown(() => qemu.close());
+  const work = save(`qemu:${qemu.socket}`, folder.path('image'), { machine: { ...LIMITS, live: true } });
+  const error = await failsWith(t, 'UNSUPPORTED', work, /cannot be saved while it runs: .*through QEMU only/);
+  t.regex(error.hint!, /leave out --live, or .*memory-backend-file,id=ram,share=on,mem-path=FILE/);
+  t.deepEqual([qemu.wasStopped, qemu.log.includes('migrate')], [false, false]);
+});
+
+test('what goes not together with --live is refused before the machine is asked anything', async (t) => {
+  const { save: saveLive, qemu, folder } = await stage(t);
+  await failsWith(t, 'USAGE', saveLive({}, { base: folder.path('base') }), /cannot be a difference/);
+  await failsWith(t, 'USAGE', saveLive({}, { frozen: true }), /not frozen/);
+  const work = save(`qemu:${qemu.socket}`, '-', { machine: { live: true } });
+  await failsWith(t, 'USAGE', work, /cannot go into a pipe/);
+  const attachments = [{ name: 'qemu-tail', file: folder.path('memory') }];
+  t.deepEqual(qemu.log, []);
+  await failsWith(t, 'USAGE', saveLive({}, { attachments }), /brings an attachment named "qemu-tail"/);
+  t.false(qemu.wasStopped);
+});
+
+/** Every command of a live save; `from` tells the layout's from those of the pause. */
+const STEPS: readonly (readonly [string, number])[] = [
+  ['query-memdev', 1],
+  ['query-migrate-capabilities', 1],
+  ['migrate-set-capabilities', 1],
+  ['migrate-set-parameters', 1],
+  ['migrate', 1],
+  ['query-migrate', 2],
+  ['cont', 1],
+  ['migrate_cancel', 1],
+  ['migrate-set-parameters', 2],
+  ['query-memdev', 2],
+  ['migrate-set-parameters', 3],
+  ['stop', 1],
+  ['query-named-block-nodes', 1],
+  ['migrate', 2],
+  ['cont', 2],
+  ['migrate-set-parameters', 4],
+];
+const FAULTS: readonly Fault[] = ['refuse', 'close', 'hang', 'garbage'];
+const SIDE_BY_SIDE = 4;
+
+for (const [i, fault] of FAULTS.entries()) {
+  test(`QEMU fails by ${fault} at ${CAMPAIGN ? 'every command' : 'commands'}: the machine runs in the end`, async (t) => {
+    const steps = STEPS.filter((_, step) => CAMPAIGN || step % 2 === i % 2).values();
+    const lane = async () => {
+      for (const [command, from] of steps) {
+        const made = await stage(t, { command, fault, from });
+        await allOrNothing(t, made, made.save({ answerSeconds: 1 }));
+        made.qemu.close();
+      }
+    };
+    await Promise.all(Array.from({ length: SIDE_BY_SIDE }, lane));
+  });
+}

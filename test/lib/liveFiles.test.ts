@@ -18,7 +18,11 @@ import { workspace } from './support/workspace.js';
 const GEOMETRY = new Geometry(PAGE, MIB, 64 * KIB, [3 * MIB, MIB + 5 * PAGE]);
 const PAGES = MIB / PAGE;
 
-function make(t: ExecutionContext, copiesMostBytes: number, isSecret = false): { shared: LiveShared; files: LiveFiles } {
+function make(
+  t: ExecutionContext,
+  copiesMostBytes: number,
+  isSecret = false,
+): { shared: LiveShared; files: LiveFiles } {
   const folder = workspace(t);
   const shared = createLiveShared(folder.folder, GEOMETRY, copiesMostBytes, isSecret);
   t.teardown(() => closeLiveShared(shared));

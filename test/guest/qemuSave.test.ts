@@ -17,7 +17,7 @@ import { bootGuest, type Guest, type GuestOptions, guestAvailabilityOrDemand } f
 
 const MEMORY_MIB = 128;
 const CAMPAIGN = process.env.VMSNAP_CAMPAIGN === '1';
-const KILLS = CAMPAIGN ? 40 : 3;
+const KILLS = CAMPAIGN ? 40 : 4;
 const KILL_SPAN_MS = 2500;
 const DIRTY_PAGES_MAX = 4096;
 
@@ -74,6 +74,9 @@ async function savedWhileCounting(t: ExecutionContext, memory: Memory, qemu: str
   await guest.resume();
   await guest.waitForCountBeyond(guest.count, 60);
 
+  if (memory === 'file') await savedLive(t, guest, folder);
+  else await t.throwsAsync(save(source, running, { force: true, machine: { live: true } }), { code: 'UNSUPPORTED' });
+
   const description = await machineJson(running);
   t.is(description.foundStatus, 'running');
   t.is(description.qemuVersion, guest.qemuVersion);
@@ -83,6 +86,26 @@ async function savedWhileCounting(t: ExecutionContext, memory: Memory, qemu: str
     disks.some((found) => found.file === disk && found.sizeBytes === 2 ** 20 && /^\d+$/.test(found.mtimeNanoseconds)),
   );
   t.true((description.commandLine as string[]).includes('-qmp'));
+}
+
+/** While it counts; left paused, the memory is what the image must have, bit for bit. */
+async function savedLive(t: ExecutionContext, guest: Guest, folder: string): Promise<void> {
+  const source = `qemu:${guest.qmpSocket}`;
+  const image = join(folder, 'live.vmsnap');
+  for (const after of [undefined, 'pause'] as const) {
+    const { count } = guest;
+    const { machine, run, warnings } = await save(source, image, { force: true, machine: { live: true, after } });
+    t.like(machine, { found: 'running', left: after === 'pause' ? 'paused' : 'running', memory: 'files' });
+    t.is(machine!.live!.restarts, 0);
+    t.true(run.live!.changedPages > 0);
+    t.deepEqual(warnings, []);
+    t.log(`live: ${run.live!.changedPages} pages changed, paused for ${machine!.pauseSeconds ?? '-'} s`);
+    t.true((await verify(image)).intact);
+    if (after === undefined) await guest.waitForCountBeyond(count + 1, 60);
+  }
+  await isMemoryOf(t, guest, 'file', image, folder);
+  await guest.resume();
+  await guest.waitForCountBeyond(guest.count, 60);
 }
 
 function report(t: ExecutionContext, result: SaveResult, memory: Memory, left: 'running' | 'paused'): void {
@@ -133,7 +156,8 @@ guestTest('vmsnap killed at random moments of a save, and backups of a running g
   t.teardown(() => guest.close());
   const image = join(folder, 'image.vmsnap');
   for (let kill = 0; kill < KILLS; kill++) {
-    const result = await runCli(['save', '--force', '--quiet', `qemu:${guest.qmpSocket}`, image], {
+    const live = kill % 2 === 1 ? ['--live'] : [];
+    const result = await runCli(['save', ...live, '--force', '--quiet', `qemu:${guest.qmpSocket}`, image], {
       onStart: (child) => void sleep(Math.random() * KILL_SPAN_MS).then(() => child.kill('SIGKILL')),
     });
     t.true(result.signal === 'SIGKILL' || result.exitCode === 0, result.stderr);

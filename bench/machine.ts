@@ -216,7 +216,7 @@ function describe(
   return [
     '# Saving a running machine',
     '',
-    `- a guest of ${memoryMiB} MiB that writes to each page of ${dirtyPercent} % of its memory about three times a second, QEMU ${guest.qemuVersion} with ${guest.accelerator}`,
+    `- a guest of ${memoryMiB} MiB that writes to each page of ${dirtyPercent} % of its memory about ten times a second, QEMU ${guest.qemuVersion} with ${guest.accelerator}`,
     machineDescription(),
     `- medians of ${rounds} rounds after one to warm up, all ways in turn in each; files on ${values.dir}; ${CLI_PATH.split('/').slice(-3).join('/')}`,
     `- "no holes": all of the memory is resident, since QEMU has read it; beside the plain save of the same state`,

@@ -19,7 +19,7 @@ export interface GuestOptions {
   folder?: string;
   /** What the guest's memory is filled with. */
   content?: GuestContent;
-  /** Memory of which the guest writes every page about three times a second, with `full` content; default none. */
+  /** Memory of which the guest writes every page about ten times a second, with `full` content; default none. */
   dirtyMiB?: number;
   /** Where its memory lies; default a file that QEMU maps shared. `private`: plain -m. */
   memory?: 'file' | 'memfd' | 'private' | undefined;

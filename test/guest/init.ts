@@ -83,6 +83,6 @@ let round = 0;
 setInterval(() => {
   round++;
   for (let at = 0; at < dirty.length; at += 4096) dirty.writeUInt32LE(round, at);
-}, 300);
+}, 100);
 setInterval(() => records.set('tick', { id: Date.now() }), 100);
 `;

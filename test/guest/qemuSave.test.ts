@@ -148,6 +148,35 @@ async function machineJson(image: string): Promise<Record<string, unknown>> {
 
 const guestTest = availability.available ? anyTest.serial : anyTest.serial.skip;
 
+guestTest('memory that is plugged in while a machine is saved live: the save begins anew, and has it', async (t) => {
+  t.timeout(300_000);
+  const folder = await mkdtemp(join(tmpdir(), 'vmsnap-qemu-plug-'));
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+  // With a maxmem the kernel sets 64 MiB aside.
+  const guest = await bootGuest({ memoryMiB: 256, arguments: ['-m', 'slots=2,maxmem=1G'] });
+  t.teardown(() => guest.close());
+  let plugged: Promise<unknown> | undefined;
+  const plug = async () => {
+    const backend = { 'mem-path': join(folder, 'dimm'), size: 128 * 2 ** 20, share: true };
+    await guest.qmp.execute('object-add', { 'qom-type': 'memory-backend-file', id: 'dimm0', ...backend });
+    await guest.qmp.execute('device_add', { driver: 'pc-dimm', id: 'module0', memdev: 'dimm0' });
+  };
+  const image = join(folder, 'image');
+  const { machine, regions } = await save(`qemu:${guest.qmpSocket}`, image, {
+    machine: { live: true },
+    // One thread gives it the time.
+    threads: 1,
+    onProgress: () => {
+      plugged ??= plug();
+    },
+  });
+  await plugged;
+  t.true(machine!.live!.restarts >= 1);
+  t.true(regions.some(({ name, sizeBytes }) => /dimm0/.test(name) && sizeBytes === 128 * 2 ** 20));
+  t.true((await verify(image)).intact);
+  await guest.waitForCountBeyond(guest.count + 1, 60);
+});
+
 guestTest('vmsnap killed at random moments of a save, and backups of a running guest: it counts on', async (t) => {
   t.timeout(300_000);
   const folder = await mkdtemp(join(tmpdir(), 'vmsnap-qemu-kill-'));

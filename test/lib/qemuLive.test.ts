@@ -4,7 +4,7 @@
  * what the memory was when the machine stood still. With VMSNAP_CAMPAIGN=1 every command fails in every way, else in half of them.
  */
 import { spawn } from 'node:child_process';
-import { closeSync, existsSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readFileSync, unlinkSync, writeFileSync, writeSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { load, openImage, save, VmsnapError, verify } from '../../lib/index.js';
@@ -225,6 +225,15 @@ test('memory that goes through QEMU cannot be saved live, and the hint says what
   const error = await failsWith(t, 'UNSUPPORTED', work, /cannot be saved while it runs: .*through QEMU only/);
   t.regex(error.hint!, /leave out --live, or .*memory-backend-file,id=ram,share=on,mem-path=FILE/);
   t.deepEqual([qemu.wasStopped, qemu.log.includes('migrate')], [false, false]);
+});
+
+test('a memory file that is gone, and a QEMU that cannot leave it out', async (t) => {
+  const made = await stage(t);
+  made.qemu.capabilities.delete('x-ignore-shared');
+  await failsWith(t, 'GUEST', made.save(), /has no x-ignore-shared/);
+  unlinkSync(made.folder.path('memory'));
+  await failsWith(t, 'UNSUPPORTED', made.save(), /cannot be saved while it runs: the memory file .* is gone/);
+  t.false(made.qemu.wasStopped);
 });
 
 test('what goes not together with --live is refused before the machine is asked anything', async (t) => {

@@ -26,9 +26,16 @@ export function imageOptions(context: CommandContext): BaseDirOptions {
   return { baseDirs: context.args.list('base-dir'), keys: keySources(context) };
 }
 
+const sourcesOf = new WeakMap<CommandContext, KeySources>();
+
+/** The same object for a command's every image: the library reads the secrets of one only once. */
 export function keySources(context: CommandContext): KeySources | undefined {
-  const sources = { identityFiles: context.args.list('identity-file'), ...secretSources(context) };
-  return sources.identityFiles.length > 0 || hasSecret(sources) ? sources : undefined;
+  const sources = sourcesOf.get(context) ?? {
+    identityFiles: context.args.list('identity-file'),
+    ...secretSources(context),
+  };
+  sourcesOf.set(context, sources);
+  return (sources.identityFiles?.length ?? 0) > 0 || hasSecret(sources) ? sources : undefined;
 }
 
 /** Undefined: the image is not to be encrypted. */

@@ -5,7 +5,7 @@
  * A job never throws: what goes wrong stands in its report, and everybody who should hear of it does (hook "error", metrics, monitor).
  * After a signal that is done as well, quickly: a machine that the hook "before" has paused must go on.
  */
-import { existsSync, renameSync, statSync, unlinkSync } from 'node:fs';
+import { existsSync, renameSync, rmSync, statSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { type ErrorCode, EXIT_CODES, VmsnapError, withSystemErrors, wrapSystemError } from '../../native/errors.js';
@@ -94,7 +94,7 @@ class JobRun {
     try {
       this.#requireFolder();
       if (!this.#context.dryRun) {
-        endTurn = await this.#context.turns.take(this.#job.folder, this.#machine);
+        endTurn = await this.#context.turns.take(this.#job.folder, this.#machineWords);
         lock = await this.#phase('lock', () => this.#lock());
       }
       await this.#work(lock);
@@ -132,9 +132,15 @@ class JobRun {
     return uuid ?? name;
   }
 
+  /** Another job may know the same machine by only one of them. */
+  get #machineWords(): string[] {
+    const { name, uuid } = this.#job.machine;
+    return uuid === undefined ? [name] : [uuid, name];
+  }
+
   #lock(): Promise<FolderLock> {
     const { lockWaitSeconds, signal } = this.#context;
-    return lockFolder(this.#job.folder, { machine: this.#machine, waitSeconds: lockWaitSeconds, signal });
+    return lockFolder(this.#job.folder, { machine: this.#machineWords, waitSeconds: lockWaitSeconds, signal });
   }
 
   async #work(lock: FolderLock | undefined): Promise<void> {
@@ -224,13 +230,20 @@ class JobRun {
         code: 'base-unusable',
         message: `${base.path} cannot be a base, so a full image is made: ${problem}`,
       });
+      const difference = this.#found.image!;
+      // Another one than the difference's, if that is there.
+      this.#found.image = this.#freeName();
       // The machine runs again: it must be paused once more.
       if (this.#released) await this.#hook('before', 'running');
+      await this.#trySave(undefined);
+      // Not before: what is wrong with the base may pass, and then the difference is all that there is of this night.
+      if (difference !== this.#found.image) rmSync(difference, { force: true });
+      return;
     }
     await this.#trySave(undefined);
   }
 
-  /** @returns why the base cannot be one; the image is then not there. */
+  /** @returns why the base cannot be one; the image, which needs it, may be there all the same. */
   async #trySave(base: StoreEntry | undefined): Promise<string | undefined> {
     const image = this.#found.image!;
     try {
@@ -252,10 +265,9 @@ class JobRun {
         verify(image, { signal, threads, memoryLimitBytes, onProgress, keys }),
       );
     } catch (error) {
-      // Its base is gone since: without it the image is worth nothing.
+      // Its base is gone since, or cannot be read.
       if (base === undefined || !this.#isBaseFault(error, base)) throw error;
       this.#found.saved = undefined;
-      unlinkSync(image);
       return error.message;
     }
     if (result.intact) {
@@ -306,13 +318,12 @@ class JobRun {
     return code === 'USAGE' && this.#job.source.kind === 'command';
   }
 
-  /** A base that is damaged makes the image worthless; damage in the image itself is for people to look at. */
+  /** Where a base is damaged a full image is made; damage in the image itself is for people to look at. */
   #refuse(result: VerifyResult, image: string): string {
     const finding = result.findings[0];
     const what = finding === undefined ? 'it is damaged' : finding.message;
     if (result.bases.some(({ intact }) => !intact) && result.findings.every(({ path }) => path !== image)) {
       this.#found.saved = undefined;
-      unlinkSync(image);
       return what;
     }
     this.#found.verified = false;

@@ -7,18 +7,20 @@ import { realpathSync } from 'node:fs';
 export class MachineTurns {
   readonly #last = new Map<string, Promise<void>>();
 
-  /** Waits until no other job of this run is at the machine's images. @returns what ends the turn. */
-  async take(folder: string, machine: string): Promise<() => void> {
-    const key = `${realPath(folder)}\0${machine}`;
-    const before = this.#last.get(key);
+  /**
+   * Waits until no other job of this run is at the machine's images.
+   * @param machine the words by which they are found, in any case. @returns what ends the turn.
+   */
+  async take(folder: string, machine: readonly string[]): Promise<() => void> {
+    const keys = machine.map((word) => `${realPath(folder)}\0${word.toLowerCase()}`);
+    const before = keys.map((key) => this.#last.get(key));
     let end!: () => void;
-    this.#last.set(
-      key,
-      new Promise((resolve) => {
-        end = resolve;
-      }),
-    );
-    await before;
+    const turn = new Promise<void>((resolve) => {
+      end = resolve;
+    });
+    // In line for all of them at once: so no two wait for each other.
+    for (const key of keys) this.#last.set(key, turn);
+    await Promise.all(before);
     return end;
   }
 }

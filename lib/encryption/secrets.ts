@@ -29,12 +29,13 @@ export interface Recipients {
 
 const known = new WeakMap<KeySources, Promise<Secrets>>();
 
-/** Reads them once: a command may ask a person. */
+/** Reads them once, unless that fails: a command may ask a person, who may try again. */
 export function readSecrets(sources: KeySources, signal: AbortSignal | undefined): Promise<Secrets> {
   let secrets = known.get(sources);
   if (secrets === undefined) {
     secrets = collectSecrets(sources, signal);
     known.set(sources, secrets);
+    secrets.catch(() => known.delete(sources));
   }
   return secrets;
 }
@@ -45,9 +46,9 @@ async function collectSecrets(sources: KeySources, signal: AbortSignal | undefin
   const passphrases = await readPassphrases(sources, signal);
   const credential = readCredential(sources);
   if (credential !== undefined) {
-    const own = linesOf(credential).filter((line) => IDENTITY.test(line));
-    if (own.length > 0) identities.push(...own);
-    else passphrases.push(passphraseIn(credential, `the credential ${sources.credential}`));
+    const keys = keysIn(credential, `the credential ${sources.credential}`);
+    if (keys === undefined) passphrases.push(passphraseIn(credential, `the credential ${sources.credential}`));
+    else identities.push(...keys.filter((line) => IDENTITY.test(line)));
   }
   return { identities, passphrases };
 }
@@ -63,11 +64,9 @@ export async function readRecipients(options: EncryptionOptions, signal: AbortSi
   const passphrases = await readPassphrases(options, signal);
   const credential = readCredential(options);
   if (credential !== undefined) {
-    const lines = linesOf(credential);
-    const secret = lines.filter((line) => IDENTITY.test(line));
-    if (secret.length > 0) identities.push(...secret);
-    else if (lines.length > 0 && lines.every((line) => RECIPIENT.test(line))) recipients.push(...lines);
-    else passphrases.push(passphraseIn(credential, `the credential ${options.credential}`));
+    const keys = keysIn(credential, `the credential ${options.credential}`);
+    if (keys === undefined) passphrases.push(passphraseIn(credential, `the credential ${options.credential}`));
+    else for (const key of keys) (IDENTITY.test(key) ? identities : recipients).push(key);
   }
   return { recipients, identities, passphrases };
 }
@@ -88,6 +87,15 @@ function passphraseIn(text: string, what: string): string {
   const passphrase = text.replace(/\r?\n$/, '');
   if (passphrase.length > 0) return passphrase;
   throw keyError(`${what} gives an empty passphrase`);
+}
+
+/** The keys of age in a credential, secret and public ones; undefined: it is a passphrase. */
+function keysIn(text: string, what: string): string[] | undefined {
+  const lines = linesOf(text);
+  const isKey = (line: string) => IDENTITY.test(line) || RECIPIENT.test(line);
+  if (!lines.some(isKey)) return undefined;
+  if (lines.every(isKey)) return lines;
+  throw keyError(`${what} holds keys of age and other lines, which are neither keys nor comments (#)`);
 }
 
 function identitiesIn(text: string, file: string): string[] {

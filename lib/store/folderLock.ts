@@ -3,7 +3,7 @@
  * so that a shell can do the same.
  *
  * Who is at the images of one machine only (a backup job) shares it with those who are at other machines', and holds besides
- * a byte of the file that stands for its machine: the jobs of several machines in one folder do not wait for each other.
+ * a byte of the file for each word by which its images are found: the jobs of several machines in one folder do not wait for each other.
  *
  * The lock dies with its holder, the file stays: what is in it (a process id) is for the message only.
  */
@@ -21,8 +21,8 @@ const RETRY_MS = 100;
 const MACHINE_BITS = 48;
 
 export interface LockOptions {
-  /** The machine (its uuid, else its name) whose images alone are meant; default: those of all. */
-  readonly machine?: string | undefined;
+  /** The uuid and the name, in any case, of the machine whose images alone are meant; default: those of all. */
+  readonly machine?: readonly string[] | undefined;
   /** How long to wait for another holder; default 0. */
   readonly waitSeconds?: number | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -56,7 +56,7 @@ export async function lockFolder(folder: string, options: LockOptions = {}): Pro
 }
 
 /** The lock, or the process id of one who is at work there, as far as it is known. */
-function tryLockFolder(folder: string, path: string, machine: string | undefined): FolderLock | string {
+function tryLockFolder(folder: string, path: string, machine: LockOptions['machine']): FolderLock | string {
   for (;;) {
     const flags = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW | constants.O_NONBLOCK;
     const fd = withSystemErrors('open the lock', path, () => openSync(path, flags, 0o600));
@@ -70,14 +70,20 @@ function tryLockFolder(folder: string, path: string, machine: string | undefined
   }
 }
 
-function tryLockMachine(fd: number, machine: string): number {
-  const result = native.tryLockShared(fd);
-  if (result !== 0) return result;
-  const byte = createHash('sha256')
-    .update(machine)
-    .digest()
-    .readUIntBE(0, MACHINE_BITS / 8);
-  return native.tryLockRange(fd, byte, 1);
+/** What has been locked of them when one is refused is given back with `fd`. */
+function tryLockMachine(fd: number, machine: readonly string[]): number {
+  const shared = native.tryLockShared(fd);
+  if (shared !== 0) return shared;
+  for (const byte of machine.map(byteOf)) {
+    const result = native.tryLockRange(fd, byte, 1);
+    if (result !== 0) return result;
+  }
+  return 0;
+}
+
+function byteOf(word: string): number {
+  const hash = createHash('sha256').update(word.toLowerCase()).digest();
+  return hash.readUIntBE(0, MACHINE_BITS / 8);
 }
 
 function held(folder: string, fd: number): FolderLock {

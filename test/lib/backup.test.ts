@@ -100,6 +100,26 @@ test('a base that is deleted before the new image is verified: a full image inst
   await restores(t, house, jobs[0]!.image!, house.memory);
 });
 
+test('a base that cannot be read for a while, and no full image either: the difference stays', async (t) => {
+  const house = backupHouse(t);
+  const [first] = await nights(house, oneJob(), 1);
+  house.change(2);
+  const config = await readBackupConfig(house.configure(oneJob()));
+  const { jobs } = await runBackup(config, {
+    now: () => house.now,
+    onEvent: (event) => {
+      if (event.kind !== 'phase' || event.phase !== 'verify') return;
+      renameSync(first!.image!, house.path('away'));
+      renameSync(house.path('memory'), house.path('memory-away'));
+    },
+  });
+  t.deepEqual([jobs[0]!.status, jobs[0]!.error?.code, jobs[0]!.image], ['failed', 'NOT_FOUND', undefined]);
+  const [difference, ...others] = house.stored();
+  t.deepEqual(others, []);
+  renameSync(house.path('away'), first!.image!);
+  await restores(t, house, join(house.store, difference!), house.memory);
+});
+
 test('the newest image was deleted: the one before it is the base, and nothing is wrong', async (t) => {
   const house = backupHouse(t);
   const [first, second] = await nights(house, oneJob(), 2);
@@ -250,14 +270,32 @@ test('two jobs of one machine take turns, and the second goes on from the image 
   );
 });
 
+test('jobs of one machine take turns and lock each other out, whether they know it by its uuid or by its name', async (t) => {
+  const house = backupHouse(t);
+  const uuid = '6F1C1E0E-6a38-4f5e-9a55-0d0a7a7c0001';
+  const named = (name: string, more = '') =>
+    oneJob(`vm = "web1"\nname = "{job}-{utc}.vmsnap"${more}`).replace('web1', name);
+  const both = `parallel = 2\n${named('a', `\nuuid = "${uuid}"`)}${named('b')}`;
+  const { jobs } = await house.run(both);
+  t.deepEqual(
+    jobs.map(({ status, chainLength }) => [status, chainLength]),
+    [1, 2].map((length) => ['ok', length]),
+  );
+  for (const word of ['web1', uuid.toLowerCase()]) {
+    const lock = await lockFolder(house.store, { machine: [word] });
+    t.is((await house.runOne(named('a', `\nuuid = "${uuid}"`))).error?.code, 'LOCKED', word);
+    lock.release();
+  }
+});
+
 test('runs for several machines in one folder do not wait for each other', async (t) => {
   const house = backupHouse(t);
-  const db1 = await lockFolder(house.store, { machine: 'db1' });
+  const db1 = await lockFolder(house.store, { machine: ['db1'] });
   t.is((await house.runOne(oneJob())).status, 'ok');
   t.is((await house.runOne(oneJob().replace('jobs.web1', 'jobs.db1'))).error?.code, 'LOCKED');
   await failsWith(t, 'LOCKED', lockFolder(house.store), /is at work in/);
-  const web1 = await lockFolder(house.store, { machine: 'web1' });
-  await failsWith(t, 'LOCKED', lockFolder(house.store, { machine: 'web1' }));
+  const web1 = await lockFolder(house.store, { machine: ['web1'] });
+  await failsWith(t, 'LOCKED', lockFolder(house.store, { machine: ['web1'] }));
   web1.release();
   db1.release();
   t.false(await isLocked(house.store));

@@ -237,6 +237,11 @@ test('passphrases and identities: from files, a command, a credential; wrong and
   t.is(await opens({ credential: '../passphrase' }), 'USAGE');
   t.is(await opens({ passphrase: 'wrong' }), 'KEY');
   t.is(await opens({ passphraseCommand: 'exit 3' }), 'KEY');
+  const tried = folder.path('tried');
+  const mistyped = { passphraseCommand: `test -e ${tried} || { touch ${tried}; exit 1; }; cat ${passphraseFile}` };
+  t.deepEqual([await opens(mistyped), await opens(mistyped)], ['KEY', 'none'], 'a failure is not remembered');
+  secret('credentials/mixed', `${key.identity}\n${PASSPHRASE}\n`);
+  t.is(await opens({ credential: 'mixed' }), 'KEY');
   t.is(await opens({ passphraseFile: secret('empty', '\n') }), 'KEY');
   t.is(await opens({ passphraseFile: folder.path('nowhere') }), 'NOT_FOUND');
   t.is(await opens({ identities: [key.identity] }), 'KEY');
@@ -331,4 +336,7 @@ test('no secret and nothing of the memory in what is printed, nor in the image',
   t.false(image.includes('ATTACHED-NAME'));
   t.false(image.includes(Buffer.from(digest, 'hex')) || image.includes(digest));
   t.false(run('inspect', '--json', i!).includes(digest));
+  const asked = folder.path('asked');
+  run('inspect', '--passphrase-command', `echo >> ${asked}; cat ${folder.path('passphrase')}`, i!, i!);
+  t.is(readFileSync(asked, 'utf8'), '\n', 'a person is asked once for all images');
 });

@@ -1,32 +1,23 @@
 /**
  * Live saves of a machine behind a scripted QEMU whose memory lies in a file: it writes while it is saved, fails at every command in
  * every way, has memory plugged in meanwhile. Whatever becomes of the save, the machine runs, and an image that is there is
- * what the memory was when the machine stood still. With VMSNAP_CAMPAIGN=1 every command fails in every way, else in half of them.
+ * what the memory was when the machine stood still.
  */
 import { spawn } from 'node:child_process';
 import { closeSync, existsSync, openSync, readFileSync, unlinkSync, writeFileSync, writeSync } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
-import { load, openImage, save, VmsnapError, verify } from '../../lib/index.js';
-import { MACHINE_ATTACHMENT, type MachineDescription } from '../../lib/qemu/machineDescription.js';
-import type { MachineOptions, SaveOptions, SaveResult } from '../../lib/types.js';
+import { load, openImage, save, verify } from '../../lib/index.js';
 import { failsWith, sameBytes } from './support/expect.js';
 import { mixedMemory, PAGE } from './support/memory.js';
-import { type Fault, RAM_PAGES, type Script, ScriptedQemu } from './support/scriptedQemu.js';
-import { type Workspace, workspace } from './support/workspace.js';
+import { descriptionIn, LIMITS, type QemuStage, runsInTheEnd, testFaults } from './support/qemuStage.js';
+import { RAM_PAGES, type Script, ScriptedQemu } from './support/scriptedQemu.js';
+import { workspace } from './support/workspace.js';
 
-const LIMITS = { answerSeconds: 2, reconnectSeconds: 3 } as const;
-const GUARD_MS = 150_000;
-const CAMPAIGN = process.env.VMSNAP_CAMPAIGN === '1';
 const MEMORY_BYTES = RAM_PAGES * PAGE;
 
-interface Stage {
-  readonly folder: Workspace;
-  readonly qemu: ScriptedQemu;
-  readonly image: string;
+interface Stage extends QemuStage {
   /** What the machine's memory was when it was stopped last. */
   stopped: Buffer;
-  save(machine?: MachineOptions, options?: SaveOptions): Promise<SaveResult>;
 }
 
 /** The machine writes `writtenPages` anew whenever it is told to stop, which is to say: since the first look. */
@@ -67,29 +58,10 @@ async function stage(t: ExecutionContext, script: Script = {}, writtenPages = 20
   return made;
 }
 
-async function runsInTheEnd(t: ExecutionContext, qemu: ScriptedQemu): Promise<void> {
-  const deadline = Date.now() + GUARD_MS;
-  while (!qemu.isRunning && Date.now() < deadline) await sleep(20);
-  t.true(qemu.isRunning, `${qemu.status}: ${qemu.log.join(' ')}`);
-}
-
 async function hasStoppedMemory(t: ExecutionContext, { folder, image, stopped }: Stage): Promise<void> {
   t.true((await verify(image, { threads: 1 })).intact);
   await load(image, folder.path('back'), { region: 'ram', threads: 1, force: true });
   sameBytes(t, readFileSync(folder.path('back')), stopped);
-}
-
-/** Either it is whole and right, or it is not there. */
-async function allOrNothing(t: ExecutionContext, made: Stage, work: Promise<SaveResult>): Promise<void> {
-  try {
-    await work;
-    await hasStoppedMemory(t, made);
-  } catch (error) {
-    t.true(error instanceof VmsnapError, String(error));
-    t.false(existsSync(made.image), 'a save that fails leaves nothing');
-  }
-  t.deepEqual(made.folder.leftovers(), []);
-  await runsInTheEnd(t, made.qemu);
 }
 
 test('what the machine wrote meanwhile is in the image; it is stopped once, and QEMU is left as it was', async (t) => {
@@ -119,11 +91,9 @@ test('what the machine wrote meanwhile is in the image; it is stopped once, and 
       .some((byte) => byte !== 0),
   );
   const opened = await openImage(image);
-  const parts: Buffer[] = [];
-  for await (const part of opened.readAttachment(MACHINE_ATTACHMENT)) parts.push(part);
   t.deepEqual(opened.attachments.map(({ name }) => name).sort(), ['machine.json', 'qemu-head', 'qemu-tail']);
   await opened.close();
-  const description: MachineDescription = JSON.parse(Buffer.concat(parts).toString());
+  const description = await descriptionIn(image);
   t.deepEqual(
     description.regions.map(({ region, contents }) => [region, contents]),
     [
@@ -267,19 +237,4 @@ const STEPS: readonly (readonly [string, number])[] = [
   ['cont', 2],
   ['migrate-set-parameters', 4],
 ];
-const FAULTS: readonly Fault[] = ['refuse', 'close', 'hang', 'garbage'];
-const SIDE_BY_SIDE = 4;
-
-for (const [i, fault] of FAULTS.entries()) {
-  test(`QEMU fails by ${fault} at ${CAMPAIGN ? 'every command' : 'commands'}: the machine runs in the end`, async (t) => {
-    const steps = STEPS.filter((_, step) => CAMPAIGN || step % 2 === i % 2).values();
-    const lane = async () => {
-      for (const [command, from] of steps) {
-        const made = await stage(t, { command, fault, from });
-        await allOrNothing(t, made, made.save({ answerSeconds: 1 }));
-        made.qemu.close();
-      }
-    };
-    await Promise.all(Array.from({ length: SIDE_BY_SIDE }, lane));
-  });
-}
+testFaults(STEPS, stage, hasStoppedMemory);

@@ -6,25 +6,13 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
-import { load, openImage, save, VmsnapError, verify } from '../../lib/index.js';
-import { MACHINE_ATTACHMENT, type MachineDescription } from '../../lib/qemu/machineDescription.js';
-import type { MachineOptions, SaveOptions, SaveResult } from '../../lib/types.js';
+import { load, save, VmsnapError, verify } from '../../lib/index.js';
 import { failsWith, sameBytes } from './support/expect.js';
-import { type Fault, type Script, ScriptedQemu, type StreamFault, scriptedMemory } from './support/scriptedQemu.js';
-import { type Workspace, workspace } from './support/workspace.js';
+import { allOrNothing, descriptionIn, LIMITS, type QemuStage, runsInTheEnd, testFaults } from './support/qemuStage.js';
+import { type Script, ScriptedQemu, type StreamFault, scriptedMemory } from './support/scriptedQemu.js';
+import { workspace } from './support/workspace.js';
 
-const LIMITS = { answerSeconds: 2, reconnectSeconds: 3 } as const;
-const GUARD_MS = 150_000;
-const CAMPAIGN = process.env.VMSNAP_CAMPAIGN === '1';
-
-interface Stage {
-  readonly folder: Workspace;
-  readonly qemu: ScriptedQemu;
-  readonly image: string;
-  save(machine?: MachineOptions, options?: SaveOptions): Promise<SaveResult>;
-}
-
-async function stage(t: ExecutionContext, script: Script = {}): Promise<Stage> {
+async function stage(t: ExecutionContext, script: Script = {}): Promise<QemuStage> {
   t.timeout(300_000);
   const folder = workspace(t);
   const qemu = await ScriptedQemu.start(folder.folder, script);
@@ -39,37 +27,8 @@ async function stage(t: ExecutionContext, script: Script = {}): Promise<Stage> {
   };
 }
 
-/** The guard may need a moment, where vmsnap could not do it. */
-async function runsInTheEnd(t: ExecutionContext, qemu: ScriptedQemu): Promise<void> {
-  const deadline = Date.now() + GUARD_MS;
-  while (!qemu.isRunning && Date.now() < deadline) await sleep(20);
-  t.true(qemu.isRunning, `${qemu.status}: ${qemu.log.join(' ')}`);
-  const said = qemu.log.lastIndexOf('cont');
-  if (qemu.wasStopped) t.true(said > qemu.log.indexOf('stop'), 'cont was said after stop');
-}
-
-/** Either it is whole or it is not there. */
-async function allOrNothing(t: ExecutionContext, { folder, image, qemu }: Stage, work: Promise<SaveResult>) {
-  try {
-    await work;
-    t.true((await verify(image, { threads: 1 })).intact);
-  } catch (error) {
-    t.true(error instanceof VmsnapError, String(error));
-    t.false(existsSync(image), 'a save that fails leaves nothing');
-  }
-  t.deepEqual(folder.leftovers(), []);
-  await runsInTheEnd(t, qemu);
-}
-
-async function descriptionIn(image: string): Promise<MachineDescription> {
-  const opened = await openImage(image);
-  try {
-    const parts: Buffer[] = [];
-    for await (const part of opened.readAttachment(MACHINE_ATTACHMENT)) parts.push(part);
-    return JSON.parse(Buffer.concat(parts).toString());
-  } finally {
-    await opened.close();
-  }
+async function isIntact(t: ExecutionContext, { image }: QemuStage): Promise<void> {
+  t.true((await verify(image, { threads: 1 })).intact);
 }
 
 test('a machine is saved through its stream, described, left as it was, and so are the settings of QEMU', async (t) => {
@@ -156,23 +115,7 @@ const STEPS: readonly (readonly [string, number])[] = [
   ['query-status', 3],
   ['migrate-set-capabilities', 2],
 ];
-const FAULTS: readonly Fault[] = ['refuse', 'close', 'hang', 'garbage'];
-
-const SIDE_BY_SIDE = 4;
-
-for (const [i, fault] of FAULTS.entries()) {
-  test(`QEMU fails by ${fault} at ${CAMPAIGN ? 'every command' : 'commands'}: the machine runs in the end`, async (t) => {
-    const steps = STEPS.filter((_, step) => CAMPAIGN || step % 2 === i % 2).values();
-    const lane = async () => {
-      for (const [command, from] of steps) {
-        const made = await stage(t, { command, fault, from });
-        await allOrNothing(t, made, made.save({ answerSeconds: 1 }));
-        made.qemu.close();
-      }
-    };
-    await Promise.all(Array.from({ length: SIDE_BY_SIDE }, lane));
-  });
-}
+testFaults(STEPS, stage, isIntact);
 
 const STREAM_FAULTS: readonly StreamFault[] = [
   'never-connects',
@@ -189,7 +132,7 @@ for (const stream of STREAM_FAULTS) {
     // A QEMU that is silent in the middle of its stream is waited for, as long as it may take.
     const work = made.save({ maxPauseSeconds: 6 });
     await t.throwsAsync(work, { instanceOf: VmsnapError });
-    await allOrNothing(t, made, work);
+    await allOrNothing(t, made, work, isIntact);
     t.true(made.qemu.log.includes('migrate'));
   });
 }
@@ -264,7 +207,7 @@ test('an abort in every phase lets the machine go on', async (t) => {
     work.catch(() => {});
     while (!made.qemu.log.includes(command)) await sleep(5);
     stopper.abort(reason);
-    await allOrNothing(t, made, work);
+    await allOrNothing(t, made, work, isIntact);
     made.qemu.close();
   }
 });

@@ -27,8 +27,10 @@ import {
   verify,
   type Warning,
 } from '../../lib/index.js';
+import * as qemu from '../support/qemuStream.js';
 import { sameBytes } from './support/expect.js';
 import { makeKey } from './support/keys.js';
+import { WrittenMemory } from './support/liveMachine.js';
 import { KIB, MIB, mixedMemory } from './support/memory.js';
 import { cat, makeFifo } from './support/pipes.js';
 import { type Workspace, workspace } from './support/workspace.js';
@@ -100,6 +102,44 @@ async function noNonceTwice(path: string, keys: KeySources): Promise<number> {
   input.close();
   return seen.size;
 }
+
+test('segments that are stored again: saved live, and from a stream that gives pages again', async (t) => {
+  const folder = workspace(t);
+  const key = await makeKey();
+  const keys: KeySources = { identities: [key.identity] };
+  const encryption = { recipients: [key.recipient] };
+  const [source, image, target] = ['m', 'i', 'o'].map((name) => folder.path(name));
+  writeFileSync(source!, mixedMemory(6 * MIB, 4));
+  const machine = await new WrittenMemory(source!, 0.5, { seed: 4 }).running();
+  const live = await save(source!, image!, { live: machine, threads: 3, encryption });
+  await machine.halt();
+  t.true(live.run.live!.changedSegments > 0);
+  await load(image!, target!, { keys });
+  sameBytes(t, readFileSync(target!), machine.stopped!, 'saved live');
+  const segments = 6;
+  t.true((await noNonceTwice(image!, keys)) > 2 * segments, 'records that no longer count are there too');
+
+  const memory = Buffer.alloc(4 * MIB);
+  const parts: Buffer[] = [];
+  for (let round = 0; round < 3; round++) {
+    const pages = [];
+    for (let page = round; page < memory.length / qemu.PAGE; page += 1 + round) {
+      const bytes = qemu.filledPage(10_000 * round + page);
+      bytes.copy(memory, page * qemu.PAGE);
+      pages.push(qemu.page('pc.ram', page * qemu.PAGE, bytes));
+    }
+    parts.push(qemu.ramPart(...pages));
+  }
+  writeFileSync(folder.path('stream'), qemu.stream([{ id: 'pc.ram', sizeBytes: memory.length }], ...parts));
+  const pipe = makeFifo(folder.path('pipe'));
+  const fed = cat(folder.path('stream'), pipe);
+  await save(pipe, image!, { threads: 3, segmentSize: MIB, force: true, encryption });
+  await fed;
+  await load(image!, target!, { keys, force: true });
+  sameBytes(t, readFileSync(target!), memory, 'the stream');
+  t.true((await verify(image!, { keys })).intact);
+  await noNonceTwice(image!, keys);
+});
 
 interface Link {
   readonly path: string;

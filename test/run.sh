@@ -3,6 +3,7 @@
 # VMSNAP_NATIVE_TESTS=0 leaves the native ones out, where another Node is all that is new.
 # Words after `npm test --` are files of tests, patterns too: `npm test -- dist/test/guest/guest.test.js 'dist/test/lib/**'`.
 # Files run two at a time, in groups (VMSNAP_TEST_LANES=1: one), but for those that change what the machine has only one of.
+# Whatever failed is said once more at the end, where a log of thousands of lines shows it.
 # The last line is "N passed, N failed, N skipped", counted from ava's own summaries.
 set -uo pipefail
 shopt -s globstar nullglob
@@ -34,6 +35,13 @@ test_files() {
 # There is one pool of huge pages, and tests change its size.
 needs_machine_alone() { grep -l 'onHugePages(' "$@"; }
 
+# The failed tests of a group by name, then what ava says of them below its rule.
+failures_of() {
+  grep -E '✘' "$1"
+  sed -n '/^  ─$/,$p' <(sed 's/\x1b\[[0-9;]*m//g' "$1")
+}
+export -f failures_of
+
 # Runs some files one after the other, and says all of it at once when it is done.
 run_group() {
   local log plain code passed failed skipped
@@ -53,6 +61,7 @@ run_group() {
   if [ "$code" -ne 0 ] && [ "$failed" -eq 0 ]; then failed=1; fi
   echo "$passed $failed $skipped" >> "$scratch/counts"
   flock "$scratch" cat "$log"
+  if [ "$code" -ne 0 ]; then failures_of "$log" | flock "$scratch" tee -a "$scratch/failures" > /dev/null; fi
   return "$code"
 }
 export -f run_group
@@ -82,6 +91,10 @@ if [ ${#others[@]} -gt 0 ]; then
 fi
 if [ ${#alone[@]} -gt 0 ]; then run_group "${alone[@]}" || code=1; fi
 
+if [ -s "$scratch/failures" ]; then
+  section 'What failed'
+  cat "$scratch/failures"
+fi
 section 'Result'
 read -r passed failed skipped < <(awk '{ p += $1; f += $2; s += $3 } END { print p + 0, f + 0, s + 0 }' "$scratch/counts")
 if [ "$code" -eq 0 ] && [ $((passed + skipped)) -eq 0 ]; then

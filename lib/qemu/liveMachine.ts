@@ -33,7 +33,7 @@ import { hasPageCache, type OpenedSource } from '../source.js';
 import type { LiveMachineRun, MachineRun, SaveOptions, LiveMachine as StoppableMachine } from '../types.js';
 import { textOf } from './answers.js';
 import { Guard, type GuardOrder } from './guard.js';
-import { type AgentAddress, type GuestAgent, openAgent } from './guestAgent.js';
+import { type AgentAddress, GuestAgent } from './guestAgent.js';
 import { type LiveAddress, resumeCommand } from './liveAddress.js';
 import {
   type Layout,
@@ -176,7 +176,12 @@ export class LiveMachine {
     if (this.isLive && !this.#readsFiles) throw notLive(this.#peer.path, this.#memory.reason);
     if (!this.isLive) await this.#planSettings();
     const { quiesce } = this.#options.machine ?? {};
-    if (quiesce === true) this.#agent = await openAgent(this.#agentOfRunning(), this.signal);
+    if (quiesce === true) await this.#openAgent();
+  }
+
+  async #openAgent(): Promise<void> {
+    this.#agent = new GuestAgent(this.#agentOfRunning(), this.#limits);
+    await this.#unlessStopped(this.#agent.requireAnswer());
   }
 
   async #requireSavable(): Promise<void> {
@@ -741,7 +746,7 @@ export class LiveMachine {
     await attempt(() => this.#thaw());
     await attempt(() => this.#restoreSettings());
     const fault = faults[0];
-    if (fault === undefined) return error;
+    if (fault === undefined || fault.message === messageOf(error)) return error;
     return new VmsnapError('GUEST', `${messageOf(error)}; and then ${fault.message}`, {
       path: fault.path,
       hint: fault.hint,

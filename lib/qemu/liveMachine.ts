@@ -304,18 +304,23 @@ export class LiveMachine {
 
   async #bringToStop(): Promise<void> {
     const { whilePaused } = this.#options.machine ?? {};
-    this.#socket = StreamSocket.open(this.#address);
+    this.#socket = this.#openSocket();
     await this.#freeze();
     await this.#stop();
     if (whilePaused !== undefined) await this.#runWhilePaused(whilePaused);
     this.#disks = await this.#unlessStopped(findDisks(this.#peer));
   }
 
+  /** A domain may have been named by its uuid or its number. */
+  #openSocket(): StreamSocket {
+    return StreamSocket.open(this.#address.kind === 'libvirt' ? this.#facts.name : undefined);
+  }
+
   /** Until the machine has been told to go on, the guard is to see to that: a crawling migration might still be over too soon. */
   async #askLayout(): Promise<Layout> {
     await this.#planSettings('crawl');
     this.#tellGuard({ resume: true });
-    this.#socket = StreamSocket.open(this.#address);
+    this.#socket = this.#openSocket();
     const { fd } = await this.#migrate();
     const opened = await this.#withQemusWords(openQemuPipe(new PipeInput(fd, this.#peer.path, this.signal)));
     opened.close?.();

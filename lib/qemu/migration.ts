@@ -11,7 +11,6 @@ import { errnoError, VmsnapError, wrapSystemError } from '../../native/errors.js
 import { runAlone } from '../foreign/runAlone.js';
 import { fieldOf, listOf, textOf } from './answers.js';
 import type { GuardOrder } from './guard.js';
-import type { LiveAddress } from './liveAddress.js';
 import type { QmpPeer } from './qmpPeer.js';
 
 type Commands = GuardOrder['restore'];
@@ -23,6 +22,8 @@ const HARMLESS = new Set(['events', 'late-block-activate', 'validate-uuid']);
 const BANDWIDTH_BYTES = 2 ** 40;
 /** A second: nothing comes to its end meanwhile. (0 would be no limit to QEMU from 8.1 on.) */
 const CRAWL_BYTES = 4096;
+/** Of libvirt's system daemon, which runs QEMU as another user. */
+const LIBVIRT_FOLDER = '/run/libvirt/qemu';
 const POLL_MS = [5, 10, 20, 40];
 
 /** What is to be set for the stream, and what puts it back as it was. */
@@ -105,7 +106,8 @@ export class StreamSocket {
     this.#fd = fd;
   }
 
-  static open(address: LiveAddress): StreamSocket {
+  /** `domain`: the name that libvirt has for the machine, if it is its. */
+  static open(domain: string | undefined): StreamSocket {
     let folder: string;
     try {
       folder = mkdtempSync(join(tmpdir(), 'vmsnap-'));
@@ -117,7 +119,7 @@ export class StreamSocket {
       chmodSync(folder, 0o700);
       const fd = native.listenUnix(path);
       if (fd < 0) throw errnoError(fd, 'make the socket', path);
-      giveToQemu(address, folder, path);
+      giveToQemu(domain, folder, path);
       return new StreamSocket(folder, path, fd);
     } catch (error) {
       rmSync(folder, { recursive: true, force: true });
@@ -142,16 +144,16 @@ export class StreamSocket {
 }
 
 /** libvirt runs QEMU as another user, who then owns the folder; root may enter it all the same. */
-function giveToQemu(address: LiveAddress, folder: string, path: string): void {
-  if (address.kind !== 'libvirt' || process.getuid?.() !== 0) return;
-  const user = userOfDomain(address.domain);
+function giveToQemu(domain: string | undefined, folder: string, path: string): void {
+  if (domain === undefined || domain.includes('/') || process.getuid?.() !== 0) return;
+  const user = userOfDomain(domain);
   if (user === undefined) return;
   for (const name of [path, folder]) chownSync(name, user.uid, user.gid);
 }
 
 function userOfDomain(domain: string): { uid: number; gid: number } | undefined {
   try {
-    const processId = readFileSync(`/run/libvirt/qemu/${domain}.pid`, 'latin1').trim();
+    const processId = readFileSync(join(LIBVIRT_FOLDER, `${domain}.pid`), 'latin1').trim();
     const status = readFileSync(`/proc/${Number(processId)}/status`, 'latin1');
     const of = (key: string) => Number(new RegExp(`^${key}:\\s+\\d+\\s+(\\d+)`, 'm').exec(status)?.[1]);
     return { uid: of('Uid'), gid: of('Gid') };

@@ -50,9 +50,8 @@ async function savedThroughLibvirt(t: ExecutionContext): Promise<void> {
   const own = join(folder, 'domain');
   mkdirSync(own);
   const [image, back] = [join(own, 'image'), join(own, 'back')];
-  const source = `libvirt:${LIBVIRT_NAME}`;
   const guest = await LibvirtGuest.boot(own, availability.tools!, MEMORY_MIB, 'raw');
-  const saved = async (machine: MachineOptions) => {
+  const saved = async (source: string, machine: MachineOptions) => {
     const result = await save(source, image, { force: true, machine });
     t.like(result.machine, {
       found: 'running',
@@ -69,10 +68,12 @@ async function savedThroughLibvirt(t: ExecutionContext): Promise<void> {
   };
   // For the virsh that a save runs.
   process.env.LIBVIRT_DEFAULT_URI = guest.uri;
+  const source = `libvirt:${LIBVIRT_NAME}`;
+  const hide = guest.showProcess();
   try {
-    await saved({ live: false });
-    await saved({ live: true });
-    const { regions, run } = await saved({ live: true, after: 'pause' });
+    await saved(source, { live: false });
+    await saved(`libvirt:${LIBVIRT_UUID}`, { live: true });
+    const { regions, run } = await saved(source, { live: true, after: 'pause' });
     t.true(run.live!.changedPages > 0);
     t.is(await guest.state(), 'paused');
     const main = regions.find(({ gpa }) => gpa === 0)!;
@@ -89,6 +90,7 @@ async function savedThroughLibvirt(t: ExecutionContext): Promise<void> {
     t.is(await guest.state(), 'running');
     await guest.countsOn();
   } finally {
+    hide();
     delete process.env.LIBVIRT_DEFAULT_URI;
     await guest.close();
   }

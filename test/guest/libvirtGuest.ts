@@ -11,7 +11,9 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
@@ -24,6 +26,7 @@ import { writeInitramfs } from './initramfs.js';
 
 export const LIBVIRT_NAME = 'vmsnap-test';
 export const LIBVIRT_UUID = '6f1c2d3e-4b5a-4c6d-8e7f-001122334455';
+const SYSTEM_FOLDER = '/run/libvirt/qemu';
 const NOBODY = 65_534;
 const BOOT_LIMIT_SECONDS = 180;
 const COMMAND_LIMIT_SECONDS = 60;
@@ -148,17 +151,34 @@ export class LibvirtGuest {
     this.#killMachine();
   }
 
+  /**
+   * A daemon of the system has it in this place which process its QEMU is: from there a save by root knows whose QEMU is.
+   * @returns what takes it away again.
+   */
+  showProcess(): () => void {
+    mkdirSync(SYSTEM_FOLDER, { recursive: true });
+    const shown = join(SYSTEM_FOLDER, `${LIBVIRT_NAME}.pid`);
+    // One of a run that was killed.
+    rmSync(shown, { force: true });
+    symlinkSync(this.#pidFile!, shown);
+    return () => rmSync(shown);
+  }
+
+  get #pidFile(): string | undefined {
+    const folder = join(this.#folder, 'root');
+    const found = readdirSync(folder, { recursive: true, encoding: 'utf8' });
+    const name = found.find((file) => file.endsWith(`${LIBVIRT_NAME}.pid`));
+    return name === undefined ? undefined : join(folder, name);
+  }
+
   get #hasEnded(): boolean {
     return this.#daemon.exitCode !== null || this.#daemon.signalCode !== null;
   }
 
   /** QEMU outlives a daemon that could not end it. */
   #killMachine(): void {
-    const folder = join(this.#folder, 'root');
-    const found = readdirSync(folder, { recursive: true, encoding: 'utf8' }).find((name) =>
-      name.endsWith(`${LIBVIRT_NAME}.pid`),
-    );
-    const pid = found === undefined ? Number.NaN : Number(readText(join(folder, found)).trim());
+    const file = this.#pidFile;
+    const pid = file === undefined ? Number.NaN : Number(readText(file).trim());
     if (!(pid > 0) || !readText(`/proc/${pid}/cmdline`).includes(LIBVIRT_NAME)) return;
     process.kill(pid, 'SIGKILL');
   }

@@ -67,6 +67,7 @@ import {
   migrationFailed,
   planSettings,
   StreamSocket,
+  userOfQemu,
   waitForMigration,
 } from './migration.js';
 import { QmpRefusal } from './qmpPeer.js';
@@ -313,7 +314,7 @@ export class LiveMachine {
 
   /** A domain may have been named by its uuid or its number. */
   #openSocket(): StreamSocket {
-    return StreamSocket.open(this.#address.kind === 'libvirt' ? this.#facts.name : undefined);
+    return StreamSocket.open(userOfQemu(this.#address, this.#facts.name));
   }
 
   /** Until the machine has been told to go on, the guard is to see to that: a crawling migration might still be over too soon. */

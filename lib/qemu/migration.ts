@@ -2,7 +2,7 @@
  * A migration of a stopped machine to us: QEMU connects to a unix socket in a folder that only its user may enter, and sends
  * device state and memory. What the caller has set for migrations of its own is put back afterwards.
  */
-import { chmodSync, chownSync, closeSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, chownSync, closeSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -11,6 +11,7 @@ import { errnoError, VmsnapError, wrapSystemError } from '../../native/errors.js
 import { runAlone } from '../foreign/runAlone.js';
 import { fieldOf, listOf, textOf } from './answers.js';
 import type { GuardOrder } from './guard.js';
+import type { LiveAddress } from './liveAddress.js';
 import type { QmpPeer } from './qmpPeer.js';
 
 type Commands = GuardOrder['restore'];
@@ -106,8 +107,8 @@ export class StreamSocket {
     this.#fd = fd;
   }
 
-  /** `domain`: the name that libvirt has for the machine, if it is its. */
-  static open(domain: string | undefined): StreamSocket {
+  /** `user`: who then owns the folder, where that is another; root may enter it all the same. */
+  static open(user: User | undefined): StreamSocket {
     let folder: string;
     try {
       folder = mkdtempSync(join(tmpdir(), 'vmsnap-'));
@@ -119,7 +120,7 @@ export class StreamSocket {
       chmodSync(folder, 0o700);
       const fd = native.listenUnix(path);
       if (fd < 0) throw errnoError(fd, 'make the socket', path);
-      giveToQemu(domain, folder, path);
+      if (user !== undefined) for (const name of [path, folder]) chownSync(name, user.uid, user.gid);
       return new StreamSocket(folder, path, fd);
     } catch (error) {
       rmSync(folder, { recursive: true, force: true });
@@ -143,15 +144,24 @@ export class StreamSocket {
   }
 }
 
-/** libvirt runs QEMU as another user, who then owns the folder; root may enter it all the same. */
-function giveToQemu(domain: string | undefined, folder: string, path: string): void {
-  if (domain === undefined || domain.includes('/') || process.getuid?.() !== 0) return;
-  const user = userOfDomain(domain);
-  if (user === undefined) return;
-  for (const name of [path, folder]) chownSync(name, user.uid, user.gid);
+interface User {
+  readonly uid: number;
+  readonly gid: number;
 }
 
-function userOfDomain(domain: string): { uid: number; gid: number } | undefined {
+/** Whose QEMU is, as far as root can tell: a QMP socket belongs to who made it. `domain`: the name that libvirt has for it. */
+export function userOfQemu(address: LiveAddress, domain: string | undefined): User | undefined {
+  if (process.getuid?.() !== 0) return undefined;
+  return address.kind === 'qemu' ? ownerOf(address.socket) : userOfDomain(domain);
+}
+
+function ownerOf(path: string): User | undefined {
+  const { uid, gid } = statSync(path, { throwIfNoEntry: false }) ?? {};
+  return uid === undefined ? undefined : { uid, gid: gid! };
+}
+
+function userOfDomain(domain: string | undefined): User | undefined {
+  if (domain === undefined || domain.includes('/')) return undefined;
   try {
     const processId = readFileSync(join(LIBVIRT_FOLDER, `${domain}.pid`), 'latin1').trim();
     const status = readFileSync(`/proc/${Number(processId)}/status`, 'latin1');

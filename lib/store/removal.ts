@@ -91,12 +91,15 @@ class FolderNeeds {
       ?.name;
   }
 
-  /** @throws VmsnapError if that file cannot be read: nobody knows then what it needs. */
+  /**
+   * @throws VmsnapError if the system fails to read that file: nobody knows then what it needs. One that only others may read is
+   * passed over: who made it had no right to read ours.
+   */
   #needs({ name }: Dirent, entry: StoreEntry): boolean {
     const facts = this.#look(name);
-    if (facts?.state === 'unreadable' && facts.base === undefined) {
+    if (facts?.state === 'unreadable' && facts.base === undefined && facts.problem?.code !== 'PERMISSION') {
       const path = join(this.#folder, name);
-      const message = `it may be the base of ${path}, which cannot be read: ${facts.problem!.message}`;
+      const message = `it may be the base of ${path}, which cannot be read: ${facts.problem?.message}`;
       throw new VmsnapError('IO', message, { path });
     }
     const base = facts?.base;

@@ -84,8 +84,7 @@ export function runOperation(operation: Operation, folder: Workspace): Promise<C
 export async function countCalls(operation: Operation, folder: Workspace): Promise<Map<string, number>> {
   const trace = folder.path('trace');
   const { exitCode, stderr } = await run(operation, folder, [
-    ...['strace', '-f', '-o', trace, ...pathWords(operation, folder)],
-    ...['-e', 'trace=%file,%desc'],
+    ...['strace', '-f', '--seccomp-bpf', '-o', trace, ...pathWords(operation, folder), '-e', 'trace=%file,%desc'],
   ]);
   if (!(operation.done ?? [0]).includes(exitCode ?? -1)) throw new Error(`exit code ${exitCode}: ${stderr}`);
   const byThread = new Map<string, number>();

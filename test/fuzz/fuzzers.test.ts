@@ -10,7 +10,7 @@ import { mutate, readDictionary } from './mutator.js';
 import { repairChecksums } from './repairChecksums.js';
 
 const FUZZ = fileURLToPath(new URL('../../../test/fuzz/', import.meta.url));
-const SAMPLES = fileURLToPath(new URL('../../../test/samples/', import.meta.url));
+const SAMPLES = fileURLToPath(new URL('../../../test/samples/v1/', import.meta.url));
 const sample = (name: string) => readFileSync(join(SAMPLES, name));
 
 test('code with counters does the same and counts where it goes', (t) => {

@@ -4,8 +4,9 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { runInNewContext } from 'node:vm';
 import test from 'ava';
+import { randomNumbers } from '../support/randomNumbers.js';
 import { COUNTERS, withCounters } from './instrument.js';
-import { mutate, randomNumbers, readDictionary } from './mutator.js';
+import { mutate, readDictionary } from './mutator.js';
 import { repairChecksums } from './repairChecksums.js';
 
 const FUZZ = fileURLToPath(new URL('../../../test/fuzz/', import.meta.url));

@@ -69,7 +69,7 @@ export function metricsText(report: BackupJobReport, endTime: number, previousSu
     one(
       'vmsnap_chain_length',
       'Images that are needed to bring the memory back, this one included.',
-      report.chainLength,
+      saved === undefined ? undefined : report.chainLength,
     ),
     one('vmsnap_images', 'Images of this machine in the folder.', report.keptImages),
   ];

@@ -6,10 +6,11 @@
  * soon as the connection is free, and puts back what was changed for the migration.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { VmsnapError } from '../../native/errors.js';
 import type { GuardOrder, GuardStart } from './guard.js';
-import { openAgent } from './guestAgent.js';
+import { GuestAgent } from './guestAgent.js';
 import { cancelMigration, resumeMachine } from './resumeMachine.js';
-import { SteadyPeer } from './steadyPeer.js';
+import { type PeerLimits, SteadyPeer } from './steadyPeer.js';
 
 const GIVE_UP_SECONDS = 120;
 const RETRY_MS = 200;
@@ -26,7 +27,7 @@ async function main(): Promise<void> {
   if (line === undefined) return;
   const order = JSON.parse(line) as GuardOrder;
   if (order.resume || order.restore.length > 0) await undo(start, order);
-  if (order.thaw && start.agent !== undefined) await thaw(start.agent);
+  if (order.thaw && start.agent !== undefined) await thaw(start.agent, start.limits);
 }
 
 async function undo({ address, limits }: GuardStart, { resume, restore }: GuardOrder): Promise<void> {
@@ -45,6 +46,19 @@ async function undo({ address, limits }: GuardStart, { resume, restore }: GuardO
   }
 }
 
+async function thaw(address: NonNullable<GuardStart['agent']>, { answerSeconds }: PeerLimits): Promise<void> {
+  try {
+    const agent = new GuestAgent(address, { answerSeconds, reconnectSeconds: GIVE_UP_SECONDS });
+    await agent.thaw();
+    agent.close();
+    process.stderr.write("vmsnap: the guest's file systems go on: vmsnap ended while they were frozen\n");
+  } catch (error) {
+    const { message, hint } = error as VmsnapError;
+    process.stderr.write(`vmsnap: error: ${message}${hint === undefined ? '' : ` (${hint})`}\n`);
+    process.exitCode = 1;
+  }
+}
+
 /** The connection of the dead may not be gone yet. */
 async function openInTime(address: GuardStart['address'], limits: GuardStart['limits']): Promise<SteadyPeer> {
   const deadline = performance.now() + GIVE_UP_SECONDS * 1000;
@@ -55,17 +69,6 @@ async function openInTime(address: GuardStart['address'], limits: GuardStart['li
       if (performance.now() > deadline) throw error;
       await sleep(RETRY_MS);
     }
-  }
-}
-
-async function thaw(agent: NonNullable<GuardStart['agent']>): Promise<void> {
-  try {
-    const opened = await openAgent(agent);
-    await opened.thaw();
-    opened.close();
-  } catch (error) {
-    process.stderr.write(`vmsnap: error: the guest's file systems stay frozen: ${(error as Error).message}\n`);
-    process.exitCode = 1;
   }
 }
 

@@ -6,126 +6,221 @@
  * sent and awaited first (guest-sync).
  */
 import { connect, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { VmsnapError } from '../../native/errors.js';
+import { shellQuoted } from '../shellQuoted.js';
 import { fieldOf } from './answers.js';
+import type { PeerLimits } from './steadyPeer.js';
 import { virsh } from './virshPeer.js';
 
-const SYNC_SECONDS = 10;
-const FREEZE_SECONDS = 60;
+/** An agent that is there answers at once; what it is told to do may take longer. */
+const SYNC_SECONDS_MOST = 10;
+const RETRY_MS = 200;
 const LINE_MAX_LENGTH = 2 ** 20;
 
 export type AgentAddress =
   | { readonly kind: 'socket'; readonly socket: string }
   | { readonly kind: 'libvirt'; readonly domain: string };
 
-export interface GuestAgent {
+/** How long it may take for an answer, and how long a thaw is tried again. */
+export type AgentLimits = PeerLimits;
+
+export class GuestAgent {
+  readonly #address: AgentAddress;
+  readonly #limits: AgentLimits;
+  readonly #ask: Ask;
+
+  constructor(address: AgentAddress, limits: AgentLimits) {
+    this.#address = address;
+    this.#limits = limits;
+    this.#ask =
+      address.kind === 'socket'
+        ? new SocketAsk(address.socket, limits.answerSeconds)
+        : new LibvirtAsk(address.domain, limits.answerSeconds);
+  }
+
+  /** @throws GUEST if nobody answers. */
+  async requireAnswer(): Promise<void> {
+    await this.#ask.sync();
+  }
+
   /** @returns how many file systems hold still. */
-  freeze(): Promise<number>;
-  thaw(): Promise<void>;
-  close(): void;
-}
-
-/** @throws GUEST if nobody answers. */
-export async function openAgent(address: AgentAddress, signal?: AbortSignal): Promise<GuestAgent> {
-  const ask: Ask =
-    address.kind === 'socket' ? await AgentSocket.open(address.socket, signal) : libvirtAgent(address.domain);
-  return {
-    freeze: async () => Number(await ask.ask('guest-fsfreeze-freeze', FREEZE_SECONDS)),
-    thaw: async () => {
-      await ask.ask('guest-fsfreeze-thaw', FREEZE_SECONDS);
-    },
-    close: () => ask.close(),
-  };
-}
-
-interface Ask {
-  ask(command: string, limitSeconds: number): Promise<unknown>;
-  close(): void;
-}
-
-function libvirtAgent(domain: string): Ask {
-  const path = `libvirt:${domain}`;
-  const ask = async (command: string, limitSeconds: number) => {
-    const request = JSON.stringify({ execute: command });
-    return answerOf(await virsh(['qemu-agent-command', domain, request], path, limitSeconds), path, command);
-  };
-  return { ask, close: () => {} };
-}
-
-class AgentSocket implements Ask {
-  readonly #path: string;
-  readonly #socket: Socket;
-  #received = '';
-  #onLine: (line: string) => void = () => {};
-  #onEnd: (error: Error) => void = () => {};
-
-  private constructor(path: string) {
-    this.#path = path;
-    this.#socket = connect(path);
-    const end = (why: string) => this.#onEnd(new VmsnapError('GUEST', `the guest agent on ${path}: ${why}`, { path }));
-    this.#socket.setEncoding('utf8').on('data', (text: string) => this.#receive(text));
-    this.#socket.on('error', (error) => end(error.message));
-    this.#socket.on('close', () => end('the connection was closed'));
+  async freeze(): Promise<number> {
+    return Number(await this.#ask.ask('guest-fsfreeze-freeze'));
   }
 
-  static async open(path: string, signal?: AbortSignal): Promise<AgentSocket> {
-    signal?.throwIfAborted();
-    const agent = new AgentSocket(path);
-    const number = Math.floor(Math.random() * 2 ** 31);
-    try {
-      await agent.#exchange(
-        { execute: 'guest-sync', arguments: { id: number } },
-        SYNC_SECONDS,
-        (line) => fieldOf(parsed(line), 'return') === number,
-      );
-    } catch (error) {
-      agent.close();
-      throw error;
+  /** Harmless where nothing is frozen; tried again until `reconnectSeconds` are over. @throws GUEST with the command to type. */
+  async thaw(): Promise<void> {
+    const deadline = performance.now() + this.#limits.reconnectSeconds * 1000;
+    for (;;) {
+      try {
+        await this.#ask.ask('guest-fsfreeze-thaw');
+        return;
+      } catch (error) {
+        if (performance.now() > deadline) throw this.#frozen(error as Error);
+        await sleep(RETRY_MS);
+      }
     }
-    return agent;
-  }
-
-  async ask(command: string, limitSeconds: number): Promise<unknown> {
-    return answerOf(await this.#exchange({ execute: command }, limitSeconds, () => true), this.#path, command);
   }
 
   close(): void {
-    this.#onEnd = () => {};
+    this.#ask.close();
+  }
+
+  #frozen(fault: Error): VmsnapError {
+    return new VmsnapError('GUEST', `the guest's file systems may still be frozen: ${fault.message}`, {
+      path: this.#ask.path,
+      hint: `to make them go on yourself: ${thawCommand(this.#address)}`,
+      cause: fault,
+    });
+  }
+}
+
+/** What somebody types to make the file systems go on. */
+function thawCommand(address: AgentAddress): string {
+  if (address.kind === 'libvirt') return `virsh domfsthaw ${shellQuoted(address.domain)}`;
+  const words = `'{"execute":"guest-fsfreeze-thaw"}'`;
+  return `(printf '%s\\n' ${words}; sleep 1) | socat - UNIX-CONNECT:${shellQuoted(address.socket)}`;
+}
+
+interface Ask {
+  readonly path: string;
+  /** Whether it is there. */
+  sync(): Promise<void>;
+  ask(command: string): Promise<unknown>;
+  close(): void;
+}
+
+class LibvirtAsk implements Ask {
+  readonly path: string;
+  readonly #domain: string;
+  readonly #answerSeconds: number;
+
+  constructor(domain: string, answerSeconds: number) {
+    this.path = `libvirt:${domain}`;
+    this.#domain = domain;
+    this.#answerSeconds = answerSeconds;
+  }
+
+  async sync(): Promise<void> {
+    await this.ask('guest-ping');
+  }
+
+  async ask(command: string): Promise<unknown> {
+    const request = JSON.stringify({ execute: command });
+    const words = ['qemu-agent-command', this.#domain, request];
+    return answerOf(await virsh(words, this.path, this.#answerSeconds), this.path, command);
+  }
+
+  close(): void {
+    // Nothing is held between two commands.
+  }
+}
+
+/** Asks through a connection on which every question has had its answer: after another (or its end) through a new one. */
+class SocketAsk implements Ask {
+  readonly path: string;
+  readonly #answerSeconds: number;
+  #socket: AgentSocket | undefined;
+
+  constructor(path: string, answerSeconds: number) {
+    this.path = path;
+    this.#answerSeconds = answerSeconds;
+  }
+
+  async sync(): Promise<void> {
+    await this.#inStep();
+  }
+
+  async ask(command: string): Promise<unknown> {
+    const socket = await this.#inStep();
+    return answerOf(await socket.exchange({ execute: command }, this.#answerSeconds), this.path, command);
+  }
+
+  close(): void {
+    this.#socket?.close();
+  }
+
+  async #inStep(): Promise<AgentSocket> {
+    if (this.#socket?.isInStep) return this.#socket;
+    // QEMU takes one client at a time.
+    this.#socket?.close();
+    const socket = new AgentSocket(this.path);
+    this.#socket = socket;
+    const id = Math.floor(Math.random() * 2 ** 31);
+    const request = { execute: 'guest-sync', arguments: { id } };
+    const limitSeconds = Math.min(SYNC_SECONDS_MOST, this.#answerSeconds);
+    await socket.exchange(request, limitSeconds, (line) => fieldOf(parsed(line), 'return') === id);
+    return socket;
+  }
+}
+
+class AgentSocket {
+  readonly #path: string;
+  readonly #socket: Socket;
+  #received = '';
+  #isInStep = true;
+  #fault: VmsnapError | undefined;
+  #onLine: (line: string) => void = () => {};
+  #onEnd: (fault: VmsnapError) => void = () => {};
+
+  constructor(path: string) {
+    this.#path = path;
+    this.#socket = connect(path);
+    this.#socket.setEncoding('utf8').on('data', (text: string) => this.#receive(text));
+    this.#socket.on('error', (error) => this.#end(error.message));
+    this.#socket.on('close', () => this.#end('the connection was closed'));
+  }
+
+  get isInStep(): boolean {
+    return this.#isInStep && this.#fault === undefined;
+  }
+
+  close(): void {
+    this.#end('the connection was closed');
     this.#socket.destroy();
+  }
+
+  exchange(request: object, limitSeconds: number, isAnswer: (line: string) => boolean = () => true): Promise<string> {
+    const path = this.#path;
+    return new Promise((resolve, reject) => {
+      if (this.#fault !== undefined) {
+        reject(this.#fault);
+        return;
+      }
+      this.#isInStep = false;
+      const settle = (action: () => void) => {
+        clearTimeout(timer);
+        this.#onLine = () => {};
+        this.#onEnd = () => {};
+        action();
+      };
+      const late = () =>
+        new VmsnapError('GUEST', `the guest agent on ${path} gave no answer in ${limitSeconds} s`, {
+          path,
+          hint: 'does qemu-guest-agent run in the guest, and is this the socket of its port?',
+        });
+      const timer = setTimeout(() => settle(() => reject(late())), limitSeconds * 1000);
+      this.#onLine = (line) => {
+        if (!isAnswer(line)) return;
+        this.#isInStep = true;
+        settle(() => resolve(line));
+      };
+      this.#onEnd = (fault) => settle(() => reject(fault));
+      this.#socket.write(`${JSON.stringify(request)}\n`);
+    });
+  }
+
+  #end(why: string): void {
+    const path = this.#path;
+    this.#fault ??= new VmsnapError('GUEST', `the guest agent on ${path}: ${why}`, { path });
+    this.#onEnd(this.#fault);
   }
 
   #receive(text: string): void {
     const lines = (this.#received + text).split('\n');
     this.#received = lines.pop()!.slice(-LINE_MAX_LENGTH);
     for (const line of lines) this.#onLine(line);
-  }
-
-  #exchange(request: object, limitSeconds: number, isAnswer: (line: string) => boolean): Promise<string> {
-    const path = this.#path;
-    return new Promise((resolve, reject) => {
-      const late = () =>
-        reject(
-          new VmsnapError('GUEST', `the guest agent on ${path} gave no answer in ${limitSeconds} s`, {
-            path,
-            hint: 'does qemu-guest-agent run in the guest, and is this the socket of its port?',
-          }),
-        );
-      const timer = setTimeout(late, limitSeconds * 1000);
-      const settle = () => {
-        clearTimeout(timer);
-        this.#onLine = () => {};
-      };
-      this.#onLine = (line) => {
-        if (!isAnswer(line)) return;
-        settle();
-        resolve(line);
-      };
-      this.#onEnd = (error) => {
-        settle();
-        reject(error);
-      };
-      this.#socket.write(`${JSON.stringify(request)}\n`);
-    });
   }
 }
 

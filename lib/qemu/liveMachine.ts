@@ -33,7 +33,7 @@ import { hasPageCache, type OpenedSource } from '../source.js';
 import type { LiveMachineRun, MachineRun, SaveOptions, LiveMachine as StoppableMachine } from '../types.js';
 import { textOf } from './answers.js';
 import { Guard, type GuardOrder } from './guard.js';
-import { type AgentAddress, type GuestAgent, openAgent } from './guestAgent.js';
+import { type AgentAddress, GuestAgent } from './guestAgent.js';
 import { type LiveAddress, resumeCommand } from './liveAddress.js';
 import {
   type Layout,
@@ -67,6 +67,7 @@ import {
   migrationFailed,
   planSettings,
   StreamSocket,
+  userOfQemu,
   waitForMigration,
 } from './migration.js';
 import { QmpRefusal } from './qmpPeer.js';
@@ -176,7 +177,12 @@ export class LiveMachine {
     if (this.isLive && !this.#readsFiles) throw notLive(this.#peer.path, this.#memory.reason);
     if (!this.isLive) await this.#planSettings();
     const { quiesce } = this.#options.machine ?? {};
-    if (quiesce === true) this.#agent = await openAgent(this.#agentOfRunning(), this.signal);
+    if (quiesce === true) await this.#openAgent();
+  }
+
+  async #openAgent(): Promise<void> {
+    this.#agent = new GuestAgent(this.#agentOfRunning(), this.#limits);
+    await this.#unlessStopped(this.#agent.requireAnswer());
   }
 
   async #requireSavable(): Promise<void> {
@@ -299,18 +305,23 @@ export class LiveMachine {
 
   async #bringToStop(): Promise<void> {
     const { whilePaused } = this.#options.machine ?? {};
-    this.#socket = StreamSocket.open(this.#address);
+    this.#socket = this.#openSocket();
     await this.#freeze();
     await this.#stop();
     if (whilePaused !== undefined) await this.#runWhilePaused(whilePaused);
     this.#disks = await this.#unlessStopped(findDisks(this.#peer));
   }
 
+  /** A domain may have been named by its uuid or its number. */
+  #openSocket(): StreamSocket {
+    return StreamSocket.open(userOfQemu(this.#address, this.#facts.name));
+  }
+
   /** Until the machine has been told to go on, the guard is to see to that: a crawling migration might still be over too soon. */
   async #askLayout(): Promise<Layout> {
     await this.#planSettings('crawl');
     this.#tellGuard({ resume: true });
-    this.#socket = StreamSocket.open(this.#address);
+    this.#socket = this.#openSocket();
     const { fd } = await this.#migrate();
     const opened = await this.#withQemusWords(openQemuPipe(new PipeInput(fd, this.#peer.path, this.signal)));
     opened.close?.();
@@ -741,7 +752,7 @@ export class LiveMachine {
     await attempt(() => this.#thaw());
     await attempt(() => this.#restoreSettings());
     const fault = faults[0];
-    if (fault === undefined) return error;
+    if (fault === undefined || fault.message === messageOf(error)) return error;
     return new VmsnapError('GUEST', `${messageOf(error)}; and then ${fault.message}`, {
       path: fault.path,
       hint: fault.hint,

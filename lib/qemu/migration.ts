@@ -2,7 +2,7 @@
  * A migration of a stopped machine to us: QEMU connects to a unix socket in a folder that only its user may enter, and sends
  * device state and memory. What the caller has set for migrations of its own is put back afterwards.
  */
-import { chmodSync, chownSync, closeSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, chownSync, closeSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -23,6 +23,8 @@ const HARMLESS = new Set(['events', 'late-block-activate', 'validate-uuid']);
 const BANDWIDTH_BYTES = 2 ** 40;
 /** A second: nothing comes to its end meanwhile. (0 would be no limit to QEMU from 8.1 on.) */
 const CRAWL_BYTES = 4096;
+/** Of libvirt's system daemon, which runs QEMU as another user. */
+const LIBVIRT_FOLDER = '/run/libvirt/qemu';
 const POLL_MS = [5, 10, 20, 40];
 
 /** What is to be set for the stream, and what puts it back as it was. */
@@ -105,7 +107,8 @@ export class StreamSocket {
     this.#fd = fd;
   }
 
-  static open(address: LiveAddress): StreamSocket {
+  /** `user`: who then owns the folder, where that is another; root may enter it all the same. */
+  static open(user: User | undefined): StreamSocket {
     let folder: string;
     try {
       folder = mkdtempSync(join(tmpdir(), 'vmsnap-'));
@@ -117,7 +120,7 @@ export class StreamSocket {
       chmodSync(folder, 0o700);
       const fd = native.listenUnix(path);
       if (fd < 0) throw errnoError(fd, 'make the socket', path);
-      giveToQemu(address, folder, path);
+      if (user !== undefined) for (const name of [path, folder]) chownSync(name, user.uid, user.gid);
       return new StreamSocket(folder, path, fd);
     } catch (error) {
       rmSync(folder, { recursive: true, force: true });
@@ -141,17 +144,26 @@ export class StreamSocket {
   }
 }
 
-/** libvirt runs QEMU as another user, who then owns the folder; root may enter it all the same. */
-function giveToQemu(address: LiveAddress, folder: string, path: string): void {
-  if (address.kind !== 'libvirt' || process.getuid?.() !== 0) return;
-  const user = userOfDomain(address.domain);
-  if (user === undefined) return;
-  for (const name of [path, folder]) chownSync(name, user.uid, user.gid);
+interface User {
+  readonly uid: number;
+  readonly gid: number;
 }
 
-function userOfDomain(domain: string): { uid: number; gid: number } | undefined {
+/** Whose QEMU is, as far as root can tell: a QMP socket belongs to who made it. `domain`: the name that libvirt has for it. */
+export function userOfQemu(address: LiveAddress, domain: string | undefined): User | undefined {
+  if (process.getuid?.() !== 0) return undefined;
+  return address.kind === 'qemu' ? ownerOf(address.socket) : userOfDomain(domain);
+}
+
+function ownerOf(path: string): User | undefined {
+  const { uid, gid } = statSync(path, { throwIfNoEntry: false }) ?? {};
+  return uid === undefined ? undefined : { uid, gid: gid! };
+}
+
+function userOfDomain(domain: string | undefined): User | undefined {
+  if (domain === undefined || domain.includes('/')) return undefined;
   try {
-    const processId = readFileSync(`/run/libvirt/qemu/${domain}.pid`, 'latin1').trim();
+    const processId = readFileSync(join(LIBVIRT_FOLDER, `${domain}.pid`), 'latin1').trim();
     const status = readFileSync(`/proc/${Number(processId)}/status`, 'latin1');
     const of = (key: string) => Number(new RegExp(`^${key}:\\s+\\d+\\s+(\\d+)`, 'm').exec(status)?.[1]);
     return { uid: of('Uid'), gid: of('Gid') };

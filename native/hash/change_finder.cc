@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cstring>
 
+#include "../base/word.h"
 #include "../file/take_pages.h"
+#include "../scan/kernel.h"
 
 namespace vmsnap {
 
@@ -13,11 +15,17 @@ void put_hash(const BlockHash& hash, uint8_t* to) { std::memcpy(to, &hash, kBloc
 
 bool is_hash(const BlockHash& hash, const uint8_t* at) { return std::memcmp(&hash, at, kBlockHashBytes) == 0; }
 
-/// Compares pages with their hashes, in page order.
+/// Compares pages with their hashes, in page order. A page whose hashes are zero was zero, or is taken for changed: that
+/// it is zero still is told without a hash, in a quarter of the time.
 class PageComparer {
  public:
   PageComparer(const BlockHasher& hasher, size_t page_bytes, const uint8_t* hashes, uint8_t* pages, uint8_t* changed)
-      : hasher_(hasher), page_bytes_(page_bytes), next_hash_(hashes), next_page_(pages), next_changed_(changed) {}
+      : hasher_(hasher),
+        repeats_first_word_(find_kernel("auto")->repeats_first_word),
+        page_bytes_(page_bytes),
+        next_hash_(hashes),
+        next_page_(pages),
+        next_changed_(changed) {}
 
   /// Where the next changed page belongs. Pages may be read to here and then given to add_pages.
   uint8_t* next_page() const { return next_page_; }
@@ -25,7 +33,7 @@ class PageComparer {
   void add_pages(const uint8_t* pages, size_t count) {
     for (size_t i = 0; i < count; ++i) {
       const uint8_t* page = pages + i * page_bytes_;
-      const bool is_changed = !has_hashes(page);
+      const bool is_changed = !(has_zero_hashes() ? is_zero(page) : has_hashes(page));
       if (is_changed) keep(page);
       advance(is_changed);
     }
@@ -53,7 +61,13 @@ class PageComparer {
   }
 
   bool has_zero_hashes() const {
-    return std::all_of(next_hash_, next_hash_ + hashes_bytes(), [](uint8_t byte) { return byte == 0; });
+    uint64_t any = 0;
+    for (size_t at = 0; at < hashes_bytes(); at += sizeof any) any |= load_word(next_hash_ + at);
+    return any == 0;
+  }
+
+  bool is_zero(const uint8_t* page) const {
+    return load_word(page) == 0 && looks_repeating(page, page_bytes_, 0) && repeats_first_word_(page, page_bytes_);
   }
 
   void keep(const uint8_t* page) {
@@ -73,6 +87,7 @@ class PageComparer {
   }
 
   const BlockHasher& hasher_;
+  RepeatsFirstWord repeats_first_word_;
   size_t page_bytes_;
   const uint8_t* next_hash_;
   uint8_t* next_page_;

@@ -4,12 +4,12 @@
  * VMSNAP_CAMPAIGN=1: many more kills.
  */
 import { existsSync, openSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { load } from '../../lib/index.js';
 import { sameBytes } from '../lib/support/expect.js';
+import { ScriptedAgent, thawedInTheEnd } from '../lib/support/scriptedAgent.js';
 import { type Script, ScriptedQemu, scriptedMemory } from '../lib/support/scriptedQemu.js';
 import { virshStandIn } from '../support/virshStandIn.js';
 import { temporaryFolder } from './support/folder.js';
@@ -30,6 +30,14 @@ async function stage(t: ExecutionContext, script: Script = {}): Promise<Stage> {
   const qemu = await ScriptedQemu.start(folder, script);
   t.teardown(() => qemu.close());
   return { folder, qemu };
+}
+
+/** Open, as the machine has it. */
+function heldMemoryFile(folder: string): { readonly memoryFile: string } {
+  const memoryFile = join(folder, 'memory');
+  writeFileSync(memoryFile, scriptedMemory());
+  openSync(memoryFile, 'r+');
+  return { memoryFile };
 }
 
 async function untilRunning(t: ExecutionContext, qemu: ScriptedQemu): Promise<void> {
@@ -70,10 +78,7 @@ test('SIGKILL at random moments: the machine runs, and so are the settings of QE
 
 test('SIGKILL at random moments of a live save: the machine runs, with the settings that it had', async (t) => {
   const folder = temporaryFolder(t);
-  const memoryFile = join(folder, 'memory');
-  writeFileSync(memoryFile, scriptedMemory());
-  openSync(memoryFile, 'r+');
-  const qemu = await ScriptedQemu.start(folder, { memoryFile, pieceBytes: 512 });
+  const qemu = await ScriptedQemu.start(folder, { ...heldMemoryFile(folder), pieceBytes: 512 });
   t.teardown(() => qemu.close());
   const before = { ...qemu.parameters };
   const words = ['save', '--live', '--force', '--json', `qemu:${qemu.socket}`, 'img'];
@@ -173,32 +178,62 @@ test('libvirt:DOMAIN, through a stand-in for virsh in front of a scripted QEMU',
   t.regex(other.stderr, /failed to get domain 'web2'/);
 });
 
-for (const [what, words] of [
-  ['saved', []],
-  ['given up', ['--while-paused', 'false']],
+test('--quiesce --live of a domain, whose agent is asked through virsh', async (t) => {
+  const folder = temporaryFolder(t);
+  const qemu = await ScriptedQemu.start(folder, heldMemoryFile(folder));
+  t.teardown(() => qemu.close());
+  const agent = await ScriptedAgent.start(folder, qemu);
+  t.teardown(() => agent.close());
+  const bin = virshStandIn(folder, 'web1', qemu.socket, agent.socket);
+  const env = { PATH: `${bin}:${process.env.PATH}` };
+  const result = await runCli(['save', '--live', '--quiesce', 'libvirt:web1', 'img'], { cwd: folder, env });
+  t.is(result.exitCode, 0, result.stderr);
+  const told = qemu.log.filter((said) => /^guest-|^stop$/.test(said));
+  t.deepEqual(told, ['guest-ping', 'guest-fsfreeze-freeze', 'stop', 'guest-fsfreeze-thaw']);
+});
+
+for (const [what, words, exitCode] of [
+  ['saved', [], 0],
+  ['given up', ['--while-paused', 'false'], 1],
 ] as const) {
   test(`--quiesce: a stand-in for the guest agent is told to freeze and to thaw, ${what}`, async (t) => {
     const { folder, qemu } = await stage(t);
-    const agent = join(folder, 'agent');
-    const said: string[] = [];
-    const server = createServer((client) => {
-      client.setEncoding('utf8').on('data', (text: string) => {
-        for (const line of text.split('\n').filter((part) => part !== '')) {
-          const { execute, arguments: args } = JSON.parse(line);
-          said.push(`${execute} while ${qemu.status}`);
-          client.write(`${JSON.stringify({ return: args?.id ?? 2 })}\n`);
-        }
-      });
-    });
-    t.teardown(() => server.close());
-    await new Promise<void>((resolve) => server.listen(agent, resolve));
-    const options = ['--quiesce', '--agent', agent, ...words];
+    const agent = await ScriptedAgent.start(folder, qemu);
+    t.teardown(() => agent.close());
+    const options = ['--quiesce', '--agent', agent.socket, ...words];
     const result = await runCli(['save', ...options, `qemu:${qemu.socket}`, 'img'], { cwd: folder });
-    t.is(result.exitCode, words.length === 0 ? 0 : 1, result.stderr);
-    t.deepEqual(said, [
-      'guest-sync while running',
-      'guest-fsfreeze-freeze while running',
-      'guest-fsfreeze-thaw while running',
-    ]);
+    t.is(result.exitCode, exitCode, result.stderr);
+    t.deepEqual(
+      qemu.log.filter((said) => said.startsWith('guest-')),
+      ['guest-sync', 'guest-fsfreeze-freeze', 'guest-fsfreeze-thaw'],
+    );
+    t.is(agent.frozen, 0);
+  });
+}
+
+for (const live of [[], ['--live']]) {
+  test(`SIGKILL in the pause of a save with ${['--quiesce', ...live].join(' ')}: the guard lets the machine run, and thaws`, async (t) => {
+    const folder = temporaryFolder(t);
+    const qemu = await ScriptedQemu.start(folder, heldMemoryFile(folder));
+    t.teardown(() => qemu.close());
+    const agent = await ScriptedAgent.start(folder, qemu);
+    t.teardown(() => agent.close());
+    const options = ['--quiesce', '--agent', agent.socket, ...live, '--while-paused', 'exec sleep 10'];
+    const { signal, stderr } = await runCli(['save', ...options, `qemu:${qemu.socket}`, 'img'], {
+      cwd: folder,
+      onStart: (child) => {
+        const moment = async () => {
+          while (!qemu.wasStopped && child.exitCode === null) await sleep(5);
+          child.kill('SIGKILL');
+        };
+        void moment();
+      },
+    });
+    t.is(signal, 'SIGKILL', stderr);
+    await untilRunning(t, qemu);
+    await thawedInTheEnd(t, agent);
+    const told = qemu.log.filter((said) => /fsfreeze|^stop$/.test(said));
+    t.deepEqual(told, ['guest-fsfreeze-freeze', 'stop', 'guest-fsfreeze-thaw']);
+    t.false(existsSync(join(folder, 'img')));
   });
 }

@@ -1,10 +1,15 @@
-/** `virsh save` and `virsh dump --memory-only` of a real guest, in formats of Debian's libvirt, against the guest's memory file. */
+/**
+ * A real guest under Debian's libvirt: saved by `libvirt:DOMAIN` while it counts, plain and live; and what `virsh save` and
+ * `virsh dump --memory-only` write of it, against the guest's memory file.
+ */
 import { chmodSync, copyFileSync, mkdirSync, rmSync, statSync } from 'node:fs';
 import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
-import { extract, inspect, inspectMemoryFile, load, save } from '../../lib/index.js';
+import { extract, inspect, inspectMemoryFile, load, save, verify } from '../../lib/index.js';
+import type { MachineOptions } from '../../lib/types.js';
+import { failsWith } from '../lib/support/expect.js';
 import { guestAvailabilityOrDemand } from './availability.js';
 import { firstDifference } from './compare.js';
 import { LIBVIRT_NAME, LIBVIRT_UUID, LibvirtGuest, libvirtMissing } from './libvirtGuest.js';
@@ -31,9 +36,64 @@ test.before(async () => {
 test.after.always(() => rmSync(folder, { recursive: true, force: true }));
 
 for (const format of FORMATS) {
-  const title = `virsh save in ${format}: the guest's memory, name, uuid and XML`;
-  if (missing === undefined) test.serial(title, (t) => savedByLibvirt(t, format));
-  else test.serial.skip(`${title} (SKIPPED: ${missing})`, () => {});
+  const what = `virsh save in ${format}: the guest's memory, name, uuid and XML`;
+  if (missing === undefined) test.serial(what, (t) => savedByLibvirt(t, format));
+  else test.serial.skip(`${what} (SKIPPED: ${missing})`, () => {});
+}
+
+const title = 'libvirt:DOMAIN, saved while it counts: it counts on, and libvirt has it running';
+if (missing === undefined) test.serial(title, savedThroughLibvirt);
+else test.serial.skip(`${title} (SKIPPED: ${missing})`, () => {});
+
+async function savedThroughLibvirt(t: ExecutionContext): Promise<void> {
+  t.timeout(240_000);
+  const own = join(folder, 'domain');
+  mkdirSync(own);
+  const [image, back] = [join(own, 'image'), join(own, 'back')];
+  const guest = await LibvirtGuest.boot(own, availability.tools!, MEMORY_MIB, 'raw');
+  const saved = async (source: string, machine: MachineOptions) => {
+    const result = await save(source, image, { force: true, machine });
+    t.like(result.machine, {
+      found: 'running',
+      memory: 'files',
+      left: machine.after === 'pause' ? 'paused' : 'running',
+    });
+    t.is(result.run.live !== undefined, machine.live === true);
+    t.deepEqual(result.warnings, []);
+    t.true((await verify(image)).intact);
+    if (machine.after === 'pause') return result;
+    t.is(await guest.state(), 'running');
+    await guest.countsOn();
+    return result;
+  };
+  // For the virsh that a save runs.
+  process.env.LIBVIRT_DEFAULT_URI = guest.uri;
+  const source = `libvirt:${LIBVIRT_NAME}`;
+  const hide = guest.showProcess();
+  try {
+    await saved(source, { live: false });
+    await saved(`libvirt:${LIBVIRT_UUID}`, { live: true });
+    const { regions, run } = await saved(source, { live: true, after: 'pause' });
+    t.true(run.live!.changedPages > 0);
+    t.is(await guest.state(), 'paused');
+    const main = regions.find(({ gpa }) => gpa === 0)!;
+    await load(image, back, { region: main.name });
+    t.is(await firstDifference(guest.memoryFile, back), undefined);
+    const { machine } = await inspect(image);
+    t.deepEqual([machine.name, machine.uuid], [LIBVIRT_NAME, LIBVIRT_UUID]);
+    await guest.resume();
+    await guest.countsOn();
+    // In libvirt's words; nothing is stopped for it.
+    const quiesced = save(source, image, { force: true, machine: { live: true, quiesce: true } });
+    await failsWith(t, 'GUEST', quiesced, /virsh refused qemu-agent-command .*agent/);
+    await failsWith(t, 'FAILED', save(source, image, { force: true, machine: { live: true, whilePaused: 'exit 3' } }));
+    t.is(await guest.state(), 'running');
+    await guest.countsOn();
+  } finally {
+    hide();
+    delete process.env.LIBVIRT_DEFAULT_URI;
+    await guest.close();
+  }
 }
 
 async function dumpedByLibvirt(

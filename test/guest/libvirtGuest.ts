@@ -1,8 +1,8 @@
 /**
- * A small guest under libvirt without its daemon: virsh runs the QEMU driver itself (`qemu:///embed`), as a user without
- * privilege, with all of its files in one folder.
+ * A small guest under a libvirt daemon of its own: as a user without privilege (`qemu:///session`), with all of its files in one
+ * folder. Whoever is root, as a test is, can talk to it through virsh.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
   chmodSync,
@@ -11,53 +11,55 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import { findProgram, type GuestTools } from './availability.js';
 import { guestEntries } from './content.js';
-import { READY_MARKER } from './init.js';
+import { COUNT_MARKER, READY_MARKER } from './init.js';
 import { writeInitramfs } from './initramfs.js';
 
 export const LIBVIRT_NAME = 'vmsnap-test';
 export const LIBVIRT_UUID = '6f1c2d3e-4b5a-4c6d-8e7f-001122334455';
+const SYSTEM_FOLDER = '/run/libvirt/qemu';
 const NOBODY = 65_534;
 const BOOT_LIMIT_SECONDS = 180;
 const COMMAND_LIMIT_SECONDS = 60;
+const START_LIMIT_SECONDS = 30;
+const SAID_MAX_LENGTH = 16_384;
+
+const run = promisify(execFile);
 
 /** Why there is no such guest here, or undefined. */
 export function libvirtMissing(): string | undefined {
-  if (process.getuid?.() !== 0) return 'virsh is run as another user, which root alone can';
-  for (const program of ['virsh', 'setpriv']) if (findProgram(program) === undefined) return `${program} is not there`;
+  if (process.getuid?.() !== 0) return 'libvirtd is run as another user, which root alone can';
+  for (const program of ['virsh', 'libvirtd', 'setpriv'])
+    if (findProgram(program) === undefined) return `${program} is not there`;
   return existsSync('/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so')
     ? undefined
     : 'the QEMU driver of libvirt is not there (Debian package libvirt-daemon-driver-qemu)';
 }
 
 export class LibvirtGuest {
+  /** Tells virsh where this daemon is. */
+  readonly uri: string;
   readonly #folder: string;
   readonly #memoryMiB: number;
-  readonly #virsh: ChildProcess;
+  readonly #daemon: ChildProcess;
   #said = '';
 
   private constructor(folder: string, memoryMiB: number, saveFormat: string) {
     this.#folder = folder;
     this.#memoryMiB = memoryMiB;
-    writeFileSync(join(folder, 'root/etc/qemu.conf'), configuration(folder, saveFormat));
     const home = join(folder, 'root');
-    const command = [
-      '--reuid',
-      `${NOBODY}`,
-      '--regid',
-      `${NOBODY}`,
-      '--clear-groups',
-      '--pdeathsig',
-      'TERM',
-      '--',
-      'virsh',
-    ];
+    this.uri = `qemu:///session?socket=${join(home, 'libvirt/libvirt-sock')}`;
+    writeFileSync(join(home, 'libvirt/qemu.conf'), configuration(folder, saveFormat));
+    const identity = ['--reuid', `${NOBODY}`, '--regid', `${NOBODY}`, '--clear-groups'];
     const env = {
       PATH: process.env.PATH,
       HOME: home,
@@ -65,14 +67,16 @@ export class LibvirtGuest {
       XDG_CONFIG_HOME: home,
       XDG_CACHE_HOME: home,
     };
-    this.#virsh = spawn('setpriv', [...command, '-c', `qemu:///embed?root=${home}`], { env, stdio: 'pipe' });
-    for (const output of [this.#virsh.stdout!, this.#virsh.stderr!])
-      output.setEncoding('utf8').on('data', (text: string) => (this.#said += text));
+    this.#daemon = spawn('setpriv', [...identity, '--pdeathsig', 'TERM', '--', 'libvirtd'], { env, stdio: 'pipe' });
+    for (const output of [this.#daemon.stdout!, this.#daemon.stderr!])
+      output
+        .setEncoding('utf8')
+        .on('data', (text: string) => (this.#said = (this.#said + text).slice(-SAID_MAX_LENGTH)));
   }
 
   /** `folder`: of this guest alone; files land in it. Whoever boots a guest closes it. */
   static async boot(folder: string, tools: GuestTools, memoryMiB: number, saveFormat: string): Promise<LibvirtGuest> {
-    mkdirSync(join(folder, 'root/etc'), { recursive: true });
+    mkdirSync(join(folder, 'root/libvirt'), { recursive: true });
     writeInitramfs(join(folder, 'initramfs'), guestEntries(tools.busybox, memoryMiB, 'small'));
     writeFileSync(join(folder, 'domain.xml'), domainXml(folder, tools, memoryMiB));
     for (const name of ['.', ...readdirSync(folder, { recursive: true, encoding: 'utf8' })])
@@ -80,9 +84,9 @@ export class LibvirtGuest {
     chmodSync(join(folder, 'initramfs'), 0o644);
     const guest = new LibvirtGuest(folder, memoryMiB, saveFormat);
     try {
-      await guest.#command(`create ${join(folder, 'domain.xml')}`, /created from/);
-      const console = join(folder, 'console');
-      await guest.#until('fill its memory', BOOT_LIMIT_SECONDS, () => readText(console).includes(READY_MARKER));
+      await guest.#until('listen', START_LIMIT_SECONDS, () => existsSync(join(folder, 'root/libvirt/libvirt-sock')));
+      await guest.#virsh('create', join(folder, 'domain.xml'));
+      await guest.#until('fill its memory', BOOT_LIMIT_SECONDS, () => guest.console.includes(READY_MARKER));
       return guest;
     } catch (error) {
       await guest.close();
@@ -90,8 +94,28 @@ export class LibvirtGuest {
     }
   }
 
+  /** What it has said on its serial port. */
+  get console(): string {
+    return readText(join(this.#folder, 'console'));
+  }
+
+  /** Resolves once it has counted on from here. */
+  async countsOn(): Promise<void> {
+    const from = this.console.length;
+    await this.#until('count on', COMMAND_LIMIT_SECONDS, () => this.console.slice(from).includes(COUNT_MARKER));
+  }
+
   async suspend(): Promise<void> {
-    await this.#command(`suspend ${LIBVIRT_NAME}`, /suspended/);
+    await this.#virsh('suspend', LIBVIRT_NAME);
+  }
+
+  async resume(): Promise<void> {
+    await this.#virsh('resume', LIBVIRT_NAME);
+  }
+
+  /** As libvirt has it: `running`, `paused`. */
+  async state(): Promise<string> {
+    return (await this.#virsh('domstate', LIBVIRT_NAME)).trim();
   }
 
   /** The file that is the guest's memory; gone once it is saved. */
@@ -108,50 +132,69 @@ export class LibvirtGuest {
 
   /** `virsh dump --memory-only`: the guest stays as it is. */
   async dump(file: string, format: 'elf' | 'kdump-zlib'): Promise<void> {
-    await this.#command(`dump ${LIBVIRT_NAME} ${file} --memory-only --format ${format}`, /dumped to/);
+    await this.#virsh('dump', LIBVIRT_NAME, file, '--memory-only', '--format', format);
   }
 
   /** Ends the guest. */
   async save(file: string): Promise<void> {
-    await this.#command(`save ${LIBVIRT_NAME} ${file}`, /saved to/);
+    await this.#virsh('save', LIBVIRT_NAME, file);
   }
 
-  /** Ends the guest if it is there, and virsh. */
+  /** Ends the guest if it is there, and the daemon. */
   async close(): Promise<void> {
-    if (this.#virsh.exitCode !== null || this.#virsh.signalCode !== null) return;
-    const exited = once(this.#virsh, 'exit');
-    this.#virsh.stdin!.end(`destroy ${LIBVIRT_NAME}\nquit\n`);
+    if (this.#hasEnded) return;
+    await this.#virsh('destroy', LIBVIRT_NAME).catch(() => {});
+    const exited = once(this.#daemon, 'exit');
+    this.#daemon.kill('SIGTERM');
     await Promise.race([exited, sleep(20_000, undefined, { ref: false })]);
-    if (this.#virsh.exitCode === null) this.#virsh.kill('SIGKILL');
+    if (!this.#hasEnded) this.#daemon.kill('SIGKILL');
     this.#killMachine();
   }
 
-  /** QEMU outlives a virsh that had to be killed. */
-  #killMachine(): void {
+  /**
+   * A daemon of the system has it in this place which process its QEMU is: from there a save by root knows whose QEMU is.
+   * @returns what takes it away again.
+   */
+  showProcess(): () => void {
+    mkdirSync(SYSTEM_FOLDER, { recursive: true });
+    const shown = join(SYSTEM_FOLDER, `${LIBVIRT_NAME}.pid`);
+    // One of a run that was killed.
+    rmSync(shown, { force: true });
+    symlinkSync(this.#pidFile!, shown);
+    return () => rmSync(shown);
+  }
+
+  get #pidFile(): string | undefined {
     const folder = join(this.#folder, 'root');
-    const found = readdirSync(folder, { recursive: true, encoding: 'utf8' }).find((name) =>
-      name.endsWith(`${LIBVIRT_NAME}.pid`),
-    );
-    const pid = found === undefined ? Number.NaN : Number(readText(join(folder, found)).trim());
+    const found = readdirSync(folder, { recursive: true, encoding: 'utf8' });
+    const name = found.find((file) => file.endsWith(`${LIBVIRT_NAME}.pid`));
+    return name === undefined ? undefined : join(folder, name);
+  }
+
+  get #hasEnded(): boolean {
+    return this.#daemon.exitCode !== null || this.#daemon.signalCode !== null;
+  }
+
+  /** QEMU outlives a daemon that could not end it. */
+  #killMachine(): void {
+    const file = this.#pidFile;
+    const pid = file === undefined ? Number.NaN : Number(readText(file).trim());
     if (!(pid > 0) || !readText(`/proc/${pid}/cmdline`).includes(LIBVIRT_NAME)) return;
     process.kill(pid, 'SIGKILL');
   }
 
-  async #command(line: string, success: RegExp): Promise<void> {
-    const from = this.#said.length;
-    this.#virsh.stdin!.write(`${line}\n`);
-    await this.#until(line, COMMAND_LIMIT_SECONDS, () => {
-      const answer = this.#said.slice(from);
-      if (/^error:/m.test(answer)) throw new Error(`virsh ${line}: ${answer}`);
-      return success.test(answer);
-    });
+  async #virsh(...words: string[]): Promise<string> {
+    const options = { timeout: COMMAND_LIMIT_SECONDS * 1000 };
+    const { stdout } = await run('virsh', ['-c', this.uri, '--quiet', ...words], options);
+    return stdout;
   }
 
   async #until(what: string, limitSeconds: number, reached: () => boolean): Promise<void> {
     const deadline = performance.now() + limitSeconds * 1000;
     while (!reached()) {
-      if (this.#virsh.exitCode !== null) throw new Error(`virsh ended. It said: ${this.#said}`);
-      if (performance.now() > deadline) throw new Error(`no "${what}" in ${limitSeconds} s. virsh said: ${this.#said}`);
+      if (this.#hasEnded) throw new Error(`libvirtd ended. It said: ${this.#said}`);
+      if (performance.now() > deadline)
+        throw new Error(`no "${what}" in ${limitSeconds} s. libvirtd said: ${this.#said}`);
       await sleep(50);
     }
   }

@@ -59,6 +59,7 @@ const MISTAKES: readonly (readonly [string, string, string, RegExp, RegExp?])[] 
     /no levels/,
   ],
   ['neither source nor command', '[jobs.web1]\nfolder = "s"\n', '1:7', /jobs\.web1 has no source/],
+  ['a misspelt source', '[jobs.web1]\nsorce = "m"\n', '2:1', /unknown key jobs\.web1\.sorce/, /did you mean source\?/],
   ['source and command', `${JOB}command = ["a"]\n`, '4:1', /exclude each other/],
   ['a command that is a text', '[jobs.a]\nfolder = "s"\ncommand = "cat mem"\n', '3:1', /list of texts/, /"sh", "-c"/],
   ['standard input', '[jobs.a]\nfolder = "s"\nsource = "-"\n', '3:1', /standard input/],

@@ -3,69 +3,18 @@
  * every way, has memory plugged in meanwhile. Whatever becomes of the save, the machine runs, and an image that is there is
  * what the memory was when the machine stood still.
  */
-import { spawn } from 'node:child_process';
-import { closeSync, existsSync, openSync, readFileSync, unlinkSync, writeFileSync, writeSync } from 'node:fs';
-import test, { type ExecutionContext } from 'ava';
-import { load, openImage, save, verify } from '../../lib/index.js';
+import { existsSync, readFileSync, unlinkSync, writeFileSync } from 'node:fs';
+import test from 'ava';
+import { load, openImage, save } from '../../lib/index.js';
 import { failsWith, sameBytes } from './support/expect.js';
-import { mixedMemory, PAGE } from './support/memory.js';
-import { descriptionIn, LIMITS, type QemuStage, runsInTheEnd, testFaults } from './support/qemuStage.js';
-import { RAM_PAGES, type Script, ScriptedQemu } from './support/scriptedQemu.js';
+import { hasStoppedMemory, liveQemuStage } from './support/liveQemuStage.js';
+import { PAGE } from './support/memory.js';
+import { descriptionIn, LIMITS, runsInTheEnd, testFaults } from './support/qemuStage.js';
+import { RAM_PAGES, ScriptedQemu } from './support/scriptedQemu.js';
 import { workspace } from './support/workspace.js';
 
-const MEMORY_BYTES = RAM_PAGES * PAGE;
-
-interface Stage extends QemuStage {
-  /** What the machine's memory was when it was stopped last. */
-  stopped: Buffer;
-}
-
-/** The machine writes `writtenPages` anew whenever it is told to stop, which is to say: since the first look. */
-async function stage(t: ExecutionContext, script: Script = {}, writtenPages = 20): Promise<Stage> {
-  t.timeout(300_000);
-  const folder = workspace(t);
-  const memoryFile = folder.path('memory');
-  writeFileSync(memoryFile, mixedMemory(MEMORY_BYTES));
-  // As QEMU has it open: this process, and another, since its own files are not what a save takes for those of QEMU.
-  const fd = openSync(memoryFile, 'r+');
-  const holder = spawn('sleep', ['1000'], { stdio: [fd, 'ignore', 'ignore'] });
-  t.teardown(() => {
-    holder.kill('SIGKILL');
-    closeSync(fd);
-  });
-  let times = 0;
-  const onCommand = (command: string, qemu: ScriptedQemu): void => {
-    script.onCommand?.(command, qemu);
-    if (command !== 'stop' || !qemu.isRunning) return;
-    times++;
-    for (let i = 0; i < writtenPages; i++) {
-      const page = (i * 37 + times) % RAM_PAGES;
-      writeSync(fd, Buffer.alloc(PAGE, `written ${times} ${page} `), 0, PAGE, page * PAGE);
-    }
-    made.stopped = readFileSync(memoryFile);
-  };
-  const qemu = await ScriptedQemu.start(folder.folder, { ...script, memoryFile, onCommand });
-  t.teardown(() => qemu.close());
-  const image = folder.path('image.vmsnap');
-  const made: Stage = {
-    folder,
-    qemu,
-    image,
-    stopped: Buffer.alloc(0),
-    save: (machine = {}, options = {}) =>
-      save(`qemu:${qemu.socket}`, image, { threads: 1, ...options, machine: { ...LIMITS, live: true, ...machine } }),
-  };
-  return made;
-}
-
-async function hasStoppedMemory(t: ExecutionContext, { folder, image, stopped }: Stage): Promise<void> {
-  t.true((await verify(image, { threads: 1 })).intact);
-  await load(image, folder.path('back'), { region: 'ram', threads: 1, force: true });
-  sameBytes(t, readFileSync(folder.path('back')), stopped);
-}
-
 test('what the machine wrote meanwhile is in the image; it is stopped once, and QEMU is left as it was', async (t) => {
-  const made = await stage(t);
+  const made = await liveQemuStage(t);
   const { qemu, image, folder } = made;
   const parameters = { ...qemu.parameters };
   const { machine, run, regions } = await made.save();
@@ -104,14 +53,14 @@ test('what the machine wrote meanwhile is in the image; it is stopped once, and 
 });
 
 test('a machine that has written all of its memory: a longer pause, and a right image', async (t) => {
-  const made = await stage(t, {}, RAM_PAGES);
+  const made = await liveQemuStage(t, {}, RAM_PAGES);
   const { run } = await made.save();
   await hasStoppedMemory(t, made);
   t.true(run.live!.segmentsStoredInPause > 0);
 });
 
 test('an encrypted image', async (t) => {
-  const made = await stage(t);
+  const made = await liveQemuStage(t);
   const passphraseFile = made.folder.path('passphrase');
   writeFileSync(passphraseFile, 'a passphrase for this test alone\n', { mode: 0o600 });
   await made.save({}, { encryption: { passphraseFile } });
@@ -124,7 +73,7 @@ for (const [after, left] of [
   ['quit', 'ended'],
 ] as const) {
   test(`--after ${after}`, async (t) => {
-    const made = await stage(t);
+    const made = await liveQemuStage(t);
     const { machine } = await made.save({ after });
     t.like(machine, { left, pauseSeconds: undefined });
     await hasStoppedMemory(t, made);
@@ -132,14 +81,14 @@ for (const [after, left] of [
 }
 
 test('a machine that is found paused is saved as it stands', async (t) => {
-  const made = await stage(t, { found: 'paused' });
+  const made = await liveQemuStage(t, { found: 'paused' });
   const { machine, run } = await made.save();
   t.deepEqual([machine!.live, run.live, machine!.left], [undefined, undefined, 'paused']);
   t.false(made.qemu.wasStopped);
 });
 
 test('--while-paused runs in the pause, --max-pause ends it, and the machine goes on', async (t) => {
-  const made = await stage(t);
+  const made = await liveQemuStage(t);
   const seen = made.folder.path('seen');
   await made.save({ whilePaused: `echo ran > ${seen}` });
   t.is(readFileSync(seen, 'utf8'), 'ran\n');
@@ -159,7 +108,7 @@ test('memory that is plugged in meanwhile: the save begins anew, and has it', as
     isPlugged = true;
     qemu.pluggedModules = 1;
   };
-  const made = await stage(t, { onCommand });
+  const made = await liveQemuStage(t, { onCommand });
   const { machine, regions } = await made.save();
   t.is(machine!.live!.restarts, 1);
   t.deepEqual(
@@ -174,14 +123,14 @@ test('memory that is plugged in again and again: given up in the end, and the ma
   const onCommand = (command: string, qemu: ScriptedQemu): void => {
     if (command === 'stop') qemu.pluggedModules++;
   };
-  const made = await stage(t, { onCommand });
+  const made = await liveQemuStage(t, { onCommand });
   await failsWith(t, 'SOURCE_CHANGED', made.save(), /another layout while it was saved: dimm3 has come/);
   t.false(existsSync(made.image));
   await runsInTheEnd(t, made.qemu);
 });
 
 test('QEMU that sends all at once when asked for the layout: the machine goes on, and is saved', async (t) => {
-  const made = await stage(t, { rushes: true });
+  const made = await liveQemuStage(t, { rushes: true });
   await made.save();
   await hasStoppedMemory(t, made);
   await runsInTheEnd(t, made.qemu);
@@ -198,7 +147,7 @@ test('memory that goes through QEMU cannot be saved live, and the hint says what
 });
 
 test('a memory file that is gone, and a QEMU that cannot leave it out', async (t) => {
-  const made = await stage(t);
+  const made = await liveQemuStage(t);
   made.qemu.capabilities.delete('x-ignore-shared');
   await failsWith(t, 'GUEST', made.save(), /has no x-ignore-shared/);
   unlinkSync(made.folder.path('memory'));
@@ -207,7 +156,7 @@ test('a memory file that is gone, and a QEMU that cannot leave it out', async (t
 });
 
 test('what goes not together with --live is refused before the machine is asked anything', async (t) => {
-  const { save: saveLive, qemu, folder } = await stage(t);
+  const { save: saveLive, qemu, folder } = await liveQemuStage(t);
   await failsWith(t, 'USAGE', saveLive({}, { base: folder.path('base') }), /cannot be a difference/);
   await failsWith(t, 'USAGE', saveLive({}, { frozen: true }), /not frozen/);
   const work = save(`qemu:${qemu.socket}`, '-', { machine: { live: true } });
@@ -237,4 +186,4 @@ const STEPS: readonly (readonly [string, number])[] = [
   ['cont', 2],
   ['migrate-set-parameters', 4],
 ];
-testFaults(STEPS, stage, hasStoppedMemory);
+testFaults(STEPS, liveQemuStage, hasStoppedMemory);

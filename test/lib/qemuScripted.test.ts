@@ -3,14 +3,17 @@
  * save, a machine that was stopped goes on; what does not end well leaves no image. With VMSNAP_CAMPAIGN=1 every command
  * fails in every way, else in half of them.
  */
-import { existsSync, readFileSync } from 'node:fs';
+import { chownSync, existsSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { load, save, VmsnapError, verify } from '../../lib/index.js';
+import { needing } from '../support/needing.js';
 import { failsWith, sameBytes } from './support/expect.js';
 import { allOrNothing, descriptionIn, LIMITS, type QemuStage, runsInTheEnd, testFaults } from './support/qemuStage.js';
 import { type Script, ScriptedQemu, type StreamFault, scriptedMemory } from './support/scriptedQemu.js';
 import { workspace } from './support/workspace.js';
+
+const NOBODY = 65_534;
 
 async function stage(t: ExecutionContext, script: Script = {}): Promise<QemuStage> {
   t.timeout(300_000);
@@ -65,6 +68,17 @@ test('a machine is saved through its stream, described, left as it was, and so a
       ['pc.bios', 'pc.bios', 'stream'],
     ],
   );
+});
+
+const asRoot = needing(process.getuid?.() === 0 ? undefined : 'a file is given to another user, which root alone can');
+
+asRoot('a QEMU of another user, to whom its QMP socket belongs, can reach the folder for its stream', async (t) => {
+  const { qemu, save } = await stage(t);
+  await save();
+  t.deepEqual(qemu.streamFolder, { uid: 0, mode: 0o700 });
+  chownSync(qemu.socket, NOBODY, NOBODY);
+  await save({}, { force: true });
+  t.deepEqual(qemu.streamFolder, { uid: NOBODY, mode: 0o700 });
 });
 
 for (const [after, found, left, isRunning] of [

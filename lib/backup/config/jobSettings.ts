@@ -61,18 +61,18 @@ export function readDefaults(table: ConfigTable, home: string): JobSettings {
 /** [jobs.NAME]. */
 export function readJob(table: ConfigTable, home: string): { own: OwnSettings; settings: JobSettings } {
   const sourceSettings = readSourceSettings(table, home);
-  const own = {
-    source: readSource(table, home, sourceSettings.regions),
-    sourceSettings,
-    vm: readMachineName(table),
-    uuid: readUuid(table),
-  };
+  const source = readSource(table, home, sourceSettings.regions);
+  const [vm, uuid] = [readMachineName(table), readUuid(table)];
   const settings = readSettings(table, home);
+  // Before what is missing: it may be there, misspelt.
   table.refuseOthers();
+  if (source === undefined) {
+    throw table.wrong(undefined, 'has no source', 'source = "/path/of/the/memory", or command = ["program", ...]');
+  }
   if (sourceSettings.machine?.live === true && (settings.fullEvery ?? 1) > 1) {
     throw table.wrong('full-every', 'is for images that may be differences, and live ones are whole', 'leave one out');
   }
-  return { own, settings };
+  return { own: { source, sourceSettings, vm, uuid }, settings };
 }
 
 function readSourceSettings(table: ConfigTable, home: string): SourceSettings {
@@ -109,7 +109,7 @@ function readPath(table: ConfigTable, key: string, home: string): string | undef
   return path === undefined ? undefined : resolve(home, path);
 }
 
-function readSource(table: ConfigTable, home: string, regions: SourceSettings['regions']): BackupSource {
+function readSource(table: ConfigTable, home: string, regions: SourceSettings['regions']): BackupSource | undefined {
   const source = table.string('source');
   const command = table.command('command');
   const timeoutSeconds = table.duration('command-timeout');
@@ -122,9 +122,7 @@ function readSource(table: ConfigTable, home: string, regions: SourceSettings['r
   if (isWhole && source !== undefined)
     throw table.wrong('source', 'is given though each region names its file', 'leave one of them out');
   if (isWhole) return { kind: 'source', source: undefined };
-  if (source === undefined) {
-    throw table.wrong(undefined, 'has no source', 'source = "/path/of/the/memory", or command = ["program", ...]');
-  }
+  if (source === undefined) return undefined;
   if (source === '-') throw table.wrong('source', 'cannot be standard input', 'use command = ["program", ...]');
   return { kind: 'source', source: LIVE_SOURCE.test(source) ? source : resolve(home, source) };
 }

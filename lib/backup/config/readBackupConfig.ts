@@ -38,13 +38,23 @@ export async function readBackupConfig(file = BACKUP_CONFIG_FILE): Promise<Backu
 }
 
 function readText(file: string): string {
-  const bytes = withSystemErrors('read the configuration', file, () => readFileSync(file));
+  const bytes = readBytes(file);
   if (bytes.length > CONFIG_MAX_BYTES)
     throw new VmsnapError('USAGE', `${file} is too large for a configuration`, { path: file });
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch {
     throw new VmsnapError('USAGE', `${file} is no UTF-8 text`, { path: file });
+  }
+}
+
+function readBytes(file: string): Buffer {
+  try {
+    return withSystemErrors('read the configuration', file, () => readFileSync(file));
+  } catch (error) {
+    if (!(error instanceof VmsnapError) || error.code !== 'NOT_FOUND') throw error;
+    const hint = 'write one (docs/backup.md has an example), or name it with --config FILE';
+    throw new VmsnapError(error.code, error.message, { path: file, hint, cause: error });
   }
 }
 

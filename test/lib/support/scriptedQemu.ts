@@ -2,8 +2,9 @@
  * A QEMU without a machine: it answers QMP as QEMU does, has its states, takes one client at a time, migrates a forged stream
  * to a unix socket, and fails where a test tells it to.
  */
+import { statSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import {
   capabilities,
   configuration,
@@ -55,6 +56,8 @@ export class ScriptedQemu {
   status: string;
   migration: string | undefined;
   script: Script;
+  /** That of the socket which it was last told to send its stream to. */
+  streamFolder: { readonly uid: number; readonly mode: number } | undefined;
   /** Modules that have been plugged in: RAM blocks without a file. */
   pluggedModules = 0;
   readonly capabilities = new Map<string, boolean>([
@@ -236,7 +239,10 @@ export class ScriptedQemu {
       return {};
     }
     if (fault === 'never-connects') return {};
-    const outgoing = connect(uri.replace(/^unix:/, ''));
+    const path = uri.replace(/^unix:/, '');
+    const { uid, mode } = statSync(dirname(path));
+    this.streamFolder = { uid, mode: mode & 0o777 };
+    const outgoing = connect(path);
     this.#outgoing = outgoing;
     const wasStopped = !this.isRunning;
     const fail = () => {

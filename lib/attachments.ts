@@ -1,12 +1,13 @@
 /** Stores attachments behind the segment records: parts of 4 MiB, in chunks (SPEC.md, "Attachment record"). */
+
 import { closeSync, constants, openSync } from 'node:fs';
 import type { MemoryAttachment } from '../formats/memoryFile.js';
+import { readUpTo } from '../formats/readUpTo.js';
 import {
   attachmentChunkRawBytes,
   attachmentTablesBytes,
   encodeAttachmentTables,
 } from '../formats/vmsnap/attachmentRecord.js';
-import { readUpTo } from '../formats/vmsnap/imageFile.js';
 import {
   ATTACHMENT_CHUNK_BYTES,
   ATTACHMENT_PART_BYTES,

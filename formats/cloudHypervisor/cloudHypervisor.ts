@@ -5,13 +5,14 @@
  * Zero-fill rule: memory-ranges is as long as all the ranges together; its holes are zero. Nothing is absent. What Cloud Hypervisor leaves
  * out, memory in files of its own that are shared, is not on the list; a snapshot of nothing else has no memory-ranges, and is refused.
  */
+
 import { closeSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { VmsnapError, withSystemErrors } from '../../native/errors.js';
 import { namedFileStats, openFileStats } from '../../native/fileStats.js';
 import { countDataPages } from '../holes.js';
 import type { ExtentPages, MemoryAttachment, MemoryFact, MemoryFile } from '../memoryFile.js';
-import { readUpTo } from '../vmsnap/imageFile.js';
+import { readUpTo } from '../readUpTo.js';
 import { corruptState, findMemoryRanges, type MemoryRange, parseJson } from './memoryRanges.js';
 
 const PAGE_BYTES = 4096;

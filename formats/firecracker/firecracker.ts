@@ -10,12 +10,13 @@
  * Zero-fill rule: a hole of a full file is zero (untouched, or a slot of hotplug memory that is not plugged); a hole of a diff is what the base
  * has there, which again may be a hole, and zero. Nothing is absent, and nothing is stale.
  */
+
 import { closeSync, openSync } from 'node:fs';
 import { VmsnapError, withSystemErrors } from '../../native/errors.js';
 import { openFileStats } from '../../native/fileStats.js';
 import { countDataPages } from '../holes.js';
 import type { ExtentPages, KnownPages, MemoryFact, MemoryFile, SourceExtent } from '../memoryFile.js';
-import { readUpTo } from '../vmsnap/imageFile.js';
+import { readUpTo } from '../readUpTo.js';
 import type { RegionManifest } from '../vmsnap/manifest.js';
 import { crc64 } from './crc64.js';
 import type { FirecrackerDiffPages } from './diffFinder.js';

@@ -5,10 +5,12 @@
  * A file is an image by its first bytes. One that is named `.vmsnap` should be an image: if its first bytes are not those of one, or
  * cannot be read, it is not passed over.
  */
+
 import { createHash } from 'node:crypto';
 import { type BigIntStats, closeSync, constants, openSync } from 'node:fs';
 import { basename } from 'node:path';
-import { type ImageHead, readHead, readSealedFooter, readTail, readUpTo } from '../../formats/vmsnap/imageFile.js';
+import { readUpTo } from '../../formats/readUpTo.js';
+import { type ImageHead, readHead, readSealedFooter, readTail } from '../../formats/vmsnap/imageFile.js';
 import { HEADER_MAGIC } from '../../formats/vmsnap/layout.js';
 import { VmsnapError, wrapSystemError } from '../../native/errors.js';
 import { exactFileStats } from '../../native/fileStats.js';

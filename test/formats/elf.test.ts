@@ -201,6 +201,16 @@ const HOSTILE: readonly [string, 'CORRUPT' | 'UNSUPPORTED', RegExp, () => Buffer
       makeElf([{ physical: 0, bytes: LOW }], { notes: Buffer.from('05000000ffffffff01000000434f524500000000', 'hex') }),
   ],
   [
+    'with notes beyond its end, and beyond 2^53',
+    'CORRUPT',
+    /notes take/,
+    () =>
+      edited((core) => {
+        core.writeBigUInt64LE(0x564d4c0000000128n, HEADERS_AT + 8);
+        core.writeBigUInt64LE(60n, HEADERS_AT + 32);
+      }),
+  ],
+  [
     'with overlapping segments',
     'CORRUPT',
     /overlaps/,

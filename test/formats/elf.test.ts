@@ -206,6 +206,7 @@ const HOSTILE: readonly [string, 'CORRUPT' | 'UNSUPPORTED', RegExp, () => Buffer
     /notes take/,
     () =>
       edited((core) => {
+        core.writeUInt32LE(4, HEADERS_AT);
         core.writeBigUInt64LE(0x564d4c0000000128n, HEADERS_AT + 8);
         core.writeBigUInt64LE(60n, HEADERS_AT + 32);
       }),

@@ -35,13 +35,6 @@ export function walkNotes(file: ForeignFile, segments: readonly ProgramHeader[])
     // One that has no bytes in the file may have any offset.
     if (segment.fileBytes === 0) continue;
     const end = segment.offset + segment.fileBytes;
-    if (end > file.sizeBytes) {
-      throw damagedElf(
-        file,
-        segment.at,
-        `notes take ${segment.fileBytes} bytes from offset ${segment.offset} on, and the file has only ${file.sizeBytes}`,
-      );
-    }
     let at = segment.offset;
     while (at + HEADER_BYTES <= end) {
       if (++noteCount > NOTES_MAX) throw damagedElf(file, at, `more than ${NOTES_MAX} notes`);

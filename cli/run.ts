@@ -1,4 +1,5 @@
 /** Finds the command, parses its options, runs it, and turns whatever goes wrong into a message and an exit code. */
+import { isatty } from 'node:tty';
 import type { CommandSpec } from './command.js';
 import { COMMANDS } from './commandTable.js';
 import { describeFailure, type Failure, failureJson } from './failure.js';
@@ -12,6 +13,7 @@ import { listenForSignals, StoppedError } from './signals.js';
 import { UsageError } from './usageError.js';
 
 const EXIT_USAGE = 2;
+const STDIN_FD = 0;
 
 /** Returns the exit code; never throws. */
 export async function run(args: readonly string[]): Promise<number> {
@@ -80,7 +82,8 @@ function refuseTerminal(spec: CommandSpec, positionals: readonly string[]): void
   if (spec.lastIsOutput && positionals.length > 1 && positionals.at(-1) === '-' && process.stdout.isTTY) {
     throw new UsageError('standard output is a terminal', 'send it to a file (> FILE) or through a pipe');
   }
-  if (positionals[0] === '-' && process.stdin.isTTY) {
+  // Not process.stdin: making that stream lets nobody wait in a read of the pipe any more.
+  if (positionals[0] === '-' && isatty(STDIN_FD)) {
     throw new UsageError('standard input is a terminal', 'take it from a file (< FILE) or a pipe');
   }
 }

@@ -1,6 +1,7 @@
 /** What the readers of foreign formats share: reading from the file at hand, and one style of message for what is wrong with it. */
-import { readSync } from 'node:fs';
-import { VmsnapError, wrapSystemError } from '../native/errors.js';
+
+import { VmsnapError } from '../native/errors.js';
+import { readUpTo } from './readUpTo.js';
 
 /** A file that the caller has opened, and closes. */
 export interface ForeignFile {
@@ -34,25 +35,6 @@ export function notSupported(format: string, path: string, offset: number, what:
       hint,
     },
   );
-}
-
-/** Reads until `into` is full or the file ends. @returns the bytes read. */
-export function readUpTo(
-  file: { readonly fd: number; readonly path: string },
-  offset: number,
-  into: Uint8Array,
-): number {
-  let done = 0;
-  try {
-    while (done < into.length) {
-      const got = readSync(file.fd, into, done, into.length - done, offset + done);
-      if (got === 0) break;
-      done += got;
-    }
-  } catch (error) {
-    throw wrapSystemError(error, 'read', file.path, offset + done);
-  }
-  return done;
 }
 
 /** Fills `into`, which lies within the file as it was when it was opened. */

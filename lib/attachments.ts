@@ -1,12 +1,13 @@
 /** Stores attachments behind the segment records: parts of 4 MiB, in chunks (SPEC.md, "Attachment record"). */
-import { closeSync, constants, fstatSync, openSync } from 'node:fs';
+
+import { closeSync, constants, openSync } from 'node:fs';
 import type { MemoryAttachment } from '../formats/memoryFile.js';
+import { readUpTo } from '../formats/readUpTo.js';
 import {
   attachmentChunkRawBytes,
   attachmentTablesBytes,
   encodeAttachmentTables,
 } from '../formats/vmsnap/attachmentRecord.js';
-import { readUpTo } from '../formats/vmsnap/imageFile.js';
 import {
   ATTACHMENT_CHUNK_BYTES,
   ATTACHMENT_PART_BYTES,
@@ -19,6 +20,7 @@ import { recordBytes } from '../formats/vmsnap/record.js';
 import { sealBytes } from '../formats/vmsnap/seal.js';
 import { native } from '../native/binding.js';
 import { VmsnapError, withSystemErrors } from '../native/errors.js';
+import { openFileStats } from '../native/fileStats.js';
 import { bound, type CodecSettings, createCodec } from './codecs.js';
 import type { CommitLine, OutputDescription } from './pipeline/commitLine.js';
 import type { SharedControl } from './pipeline/control.js';
@@ -45,7 +47,7 @@ export function openAttachments(options: readonly AttachmentOption[]): OpenedAtt
     for (const { name, file } of options) {
       const fd = withSystemErrors('open the attachment', file, () => openSync(file, constants.O_RDONLY));
       opened.push(fileAttachment(name, fd, file));
-      if (!fstatSync(fd).isFile())
+      if (!openFileStats({ fd, path: file }).isFile())
         throw new VmsnapError('USAGE', `the attachment ${file} is no regular file`, { path: file });
     }
     return opened;

@@ -5,12 +5,13 @@
  * A base is sought beside the image that names it, then in the given folders. What lies under its name but is something
  * else is passed over, and named in the error if nothing better is found.
  */
-import { realpathSync, statSync } from 'node:fs';
+import { realpathSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { ImageTail } from '../formats/vmsnap/imageFile.js';
 import { BASES_MAX, FEATURE_ABSENT } from '../formats/vmsnap/layout.js';
 import type { BaseManifest, RegionManifest } from '../formats/vmsnap/manifest.js';
 import { VmsnapError } from '../native/errors.js';
+import { namedFileStats } from '../native/fileStats.js';
 import { type ImageInput, type ImageInputOptions, openImageInput, readInputTail } from './imageInput.js';
 import type { BaseDirOptions } from './types.js';
 
@@ -134,7 +135,7 @@ async function tryCandidate(path: string, identity: string, options: ChainOption
   let opened: OpenedImage;
   try {
     // Not a named pipe, which an open would wait for.
-    if (statSync(path, { throwIfNoEntry: false })?.isFile() === false) return `${path} is no regular file`;
+    if (namedFileStats(path)?.isFile() === false) return `${path} is no regular file`;
     opened = await openWholeImage(path, options);
   } catch (error) {
     if (!(error instanceof VmsnapError) || error.code === 'KEY') throw error;

@@ -1,7 +1,8 @@
 /** Opens one side of a comparison: an image with the images below it, or raw memory, told apart by its first bytes. */
+
 import { closeSync, type Stats, statSync } from 'node:fs';
 import type { SourceExtent } from '../formats/memoryFile.js';
-import { readUpTo } from '../formats/vmsnap/imageFile.js';
+import { readUpTo } from '../formats/readUpTo.js';
 import { HEADER_MAGIC, SEGMENT_MIN_BYTES } from '../formats/vmsnap/layout.js';
 import { withSystemErrors } from '../native/errors.js';
 import { closeImages, imageRegions, openBases, openWholeImage, type SizedRegion } from './chain.js';

@@ -1,7 +1,7 @@
 /** `extract`: an attachment out of an image, into a file that appears whole, or to standard output. */
-import { once } from 'node:events';
-import { createWriteStream } from 'node:fs';
-import { finished } from 'node:stream/promises';
+import { write } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import { wrapSystemError } from '../native/errors.js';
 import { abortReason } from './abort.js';
 import { ReplacementFile } from './files/replacementFile.js';
@@ -10,6 +10,11 @@ import { writeAt } from './pipeline/commitLine.js';
 import type { ExtractOptions } from './types.js';
 
 const STDOUT_FD = 1;
+const RETRY_MS = 10;
+
+/** Waits on a thread of Node's, so that signals are heard. */
+const writeOnce: (fd: number, bytes: Buffer, from: number) => Promise<{ readonly bytesWritten: number }> =
+  promisify(write);
 
 /**
  * Writes an attachment out.
@@ -37,17 +42,21 @@ export async function extract(
 }
 
 async function toStdout(parts: AsyncIterable<Buffer>, options: ExtractOptions): Promise<void> {
-  const out = createWriteStream('', { fd: STDOUT_FD, autoClose: false });
-  const done = finished(out);
-  try {
-    for await (const part of parts) {
-      options.signal?.throwIfAborted();
-      if (!out.write(part)) await Promise.race([once(out, 'drain'), done]);
+  for await (const part of parts) await writeAll(part, options.signal);
+}
+
+/** Not through a stream of Node: that gives up on writes that do less than they were asked for. */
+async function writeAll(bytes: Buffer, signal: AbortSignal | undefined): Promise<void> {
+  for (let done = 0; done < bytes.length; ) {
+    signal?.throwIfAborted();
+    try {
+      done += (await writeOnce(STDOUT_FD, bytes, done)).bytesWritten;
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      // A pipe that is full, and that somebody has told not to wait.
+      if (code === 'EAGAIN') await delay(RETRY_MS);
+      else if (code !== 'EINTR') throw wrapSystemError(error, 'write to', 'standard output');
     }
-    out.end();
-    await done;
-  } catch (error) {
-    throw wrapSystemError(error, 'write to', 'standard output');
   }
 }
 

@@ -6,11 +6,12 @@
  * image that is replaced stays until the new one is whole, so its space does not count. A pipe, whose size nobody
  * knows, and a differential image, which may be far smaller than any estimate without its base, are not checked.
  */
-import { fstatSync, realpathSync, statSync } from 'node:fs';
+import { realpathSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { MemoryAttachment } from '../formats/memoryFile.js';
 import { MIB } from '../formats/vmsnap/layout.js';
 import { VmsnapError } from '../native/errors.js';
+import { namedFileStats, openFileStats } from '../native/fileStats.js';
 import { type EstimateSource, estimateOpened, freeBytesOf } from './estimate.js';
 import type { SaveSettings } from './options.js';
 import { isRandom, type RandomDescription } from './pipeline/feeds/sourceDescription.js';
@@ -68,7 +69,7 @@ function folderOf(image: string): string {
 }
 
 function attachedBytes({ attachments }: SaveOptions, source: EstimateSource): number {
-  const files = (attachments ?? []).map(({ file }) => statSync(file, { throwIfNoEntry: false })?.size ?? 0);
+  const files = (attachments ?? []).map(({ file }) => namedFileStats(file)?.size ?? 0);
   const parts = (source.attachments ?? []).map((part) => partBytes(part) ?? 0);
   return [...files, ...parts].reduce((sum, sizeBytes) => sum + sizeBytes, 0);
 }
@@ -82,11 +83,12 @@ function partBytes(part: MemoryAttachment): number | undefined {
 /** Bytes of memory that may be data, at most: of plain files, what is no hole; of others, that may be compressed, all. */
 function mostMemory(description: RandomDescription, regions: EstimateSource['regions']): number {
   if (description.kind === 'pages') return regions.reduce((sum, { sizeBytes }) => sum + sizeBytes!, 0);
-  const wanted = new Map<number, number>();
-  for (const { fd, lengthBytes } of description.regions) wanted.set(fd, (wanted.get(fd) ?? 0) + lengthBytes);
+  const wanted = new Map<number, { readonly path: string; readonly bytes: number }>();
+  for (const { fd, path, lengthBytes } of description.regions)
+    wanted.set(fd, { path, bytes: (wanted.get(fd)?.bytes ?? 0) + lengthBytes });
   let sum = 0;
-  for (const [fd, bytes] of wanted) {
-    const stats = fstatSync(fd);
+  for (const [fd, { path, bytes }] of wanted) {
+    const stats = openFileStats({ fd, path });
     sum += stats.isFile() ? Math.min(bytes, stats.blocks * STAT_BLOCK_BYTES) : bytes;
   }
   return sum;

@@ -4,7 +4,6 @@
  * One page costs one index block, one record head and one chunk, each one range read; the last few of each are kept. A
  * reference costs a head and a chunk more; a page that is the same as the base's costs as much again in the base, which is opened when the first such page is read.
  */
-import { fstatSync } from 'node:fs';
 import { decodeAttachmentTables } from '../formats/vmsnap/attachmentRecord.js';
 import { corrupt } from '../formats/vmsnap/corrupt.js';
 import { type ImageTail, placeIn, readExactly, readIndexBlock } from '../formats/vmsnap/imageFile.js';
@@ -28,6 +27,7 @@ import {
   STATE_ZERO,
 } from '../formats/vmsnap/stateMap.js';
 import { VmsnapError } from '../native/errors.js';
+import { openFileStats } from '../native/fileStats.js';
 import { type OpenedImage, openBases, openWholeImage } from './chain.js';
 import { type ImageInput, recordsEnd } from './imageInput.js';
 import { buildReport } from './inspect.js';
@@ -101,7 +101,7 @@ export class Image {
   /** The same as `inspect` gives, without the chain. */
   report(): InspectReport {
     this.#requireOpen();
-    return buildReport(this.#input, this.#tail, [], fstatSync(this.#input.fd));
+    return buildReport(this.#input, this.#tail, [], openFileStats(this.#input));
   }
 
   /**

@@ -2,13 +2,14 @@
  * `inspect`: what an image says about itself, from header, manifests and index alone. No memory is read, so it takes
  * milliseconds for an image of any size. Of a differential image, its bases are looked into as well, as far as they are found.
  */
-import { fstatSync, type Stats } from 'node:fs';
+import type { Stats } from 'node:fs';
 import type { Footer } from '../formats/vmsnap/footer.js';
 import type { Geometry } from '../formats/vmsnap/geometry.js';
 import { type ImageTail, readIndexBlock, readSealedFooter } from '../formats/vmsnap/imageFile.js';
 import { decodeIndexEntry, type IndexEntry } from '../formats/vmsnap/imageIndex.js';
 import { FEATURE_NAMES, INDEX_BLOCK_ENTRIES, INDEX_ENTRY_BYTES, PREFIX_BYTES } from '../formats/vmsnap/layout.js';
 import { VmsnapError } from '../native/errors.js';
+import { openFileStats } from '../native/fileStats.js';
 import { closeImages, findBases, type OpenedImage } from './chain.js';
 import { recipientKinds } from './encryption/recipientKinds.js';
 import { openImage } from './image.js';
@@ -34,7 +35,7 @@ export async function inspect(image: string, options: InspectOptions = {}): Prom
   try {
     if (input.isStream) return buildReport(input, undefined, [], undefined);
     const problems: Problem[] = [];
-    const stats = fstatSync(input.fd);
+    const stats = openFileStats(input);
     if (isLocked(input)) return buildReport(input, undefined, problems, stats, trySealedFooter(input, problems));
     const tail = tryTail(input, problems);
     const report = buildReport(input, tail, problems, stats);

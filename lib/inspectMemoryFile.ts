@@ -1,8 +1,9 @@
 /** `inspect` of a memory file of another tool: what its reader finds out without reading the memory. */
-import { fstatSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { isCloudHypervisor } from '../formats/cloudHypervisor/cloudHypervisor.js';
 import type { KnownPages, MemoryAttachment, MemoryFile } from '../formats/memoryFile.js';
 import { withSystemErrors } from '../native/errors.js';
+import { openFileStats } from '../native/fileStats.js';
 import { isImage } from './compareSide.js';
 import { usage } from './options.js';
 import { openSource } from './source.js';
@@ -40,7 +41,7 @@ export async function inspectMemoryFile(
 }
 
 function describe(path: string, file: MemoryFile, { title }: RecognisedSource): MemoryFileReport {
-  const stats = file.files.map(({ fd }) => fstatSync(fd));
+  const stats = file.files.map((open) => openFileStats(open));
   const regions = file.regions.map(({ name, gpa, sizeBytes }) => ({ name, gpa, sizeBytes: sizeBytes! }));
   return {
     path,

@@ -9,7 +9,6 @@
  * Nothing is guessed. A page is written if its record's tables and its chunk have their checksums, and its leaf its digest if
  * all of that leaf could be read; every other page is a hole, and listed.
  */
-import { statSync } from 'node:fs';
 import { Geometry } from '../formats/vmsnap/geometry.js';
 import { type ImageTail, mayOverride, readIndexBlock } from '../formats/vmsnap/imageFile.js';
 import { decodeIndexEntry } from '../formats/vmsnap/imageIndex.js';
@@ -17,6 +16,7 @@ import { INDEX_ENTRY_BYTES } from '../formats/vmsnap/layout.js';
 import { imageGeometry } from '../formats/vmsnap/manifest.js';
 import { sumHex, sumRegions } from '../formats/vmsnap/memoryDigest.js';
 import { VmsnapError } from '../native/errors.js';
+import { namedFileStats } from '../native/fileStats.js';
 import { abortReason, linkSignal } from './abort.js';
 import { closeImages, type OpenedImage, openBases } from './chain.js';
 import { type ImageInput, openImageInput, readInputTail, recordsEnd, requireUnlocked } from './imageInput.js';
@@ -78,7 +78,7 @@ export async function salvage(image: string, target: string, options: SalvageOpt
 
 function requireFiles(input: ImageInput, target: string): void {
   if (input.isStream) throw usage(`${input.path} cannot be read again`, 'put the image into a file');
-  const isDevice = target !== '-' && statSync(target, { throwIfNoEntry: false })?.isBlockDevice() === true;
+  const isDevice = target !== '-' && namedFileStats(target)?.isBlockDevice() === true;
   if (isDevice || isStreamTarget(target)) throw usage('a salvage makes a new file', 'give the name of one as TARGET');
 }
 

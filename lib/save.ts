@@ -4,7 +4,7 @@
  * Opens and checks everything first, so that a mistake costs nothing; lets the workers scan, compress and write
  * (pipeline/); then writes attachments, end manifest, index list and footer, syncs, reads the footer back and renames.
  */
-import { fstatSync, realpathSync, statSync } from 'node:fs';
+import { realpathSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { corrupt } from '../formats/vmsnap/corrupt.js';
 import { encodeFooter, imageBinding, imageIdentity } from '../formats/vmsnap/footer.js';
@@ -41,7 +41,8 @@ import {
 import { memoryDigest, sumHex, sumRegions } from '../formats/vmsnap/memoryDigest.js';
 import { headerTag, type SealKeys } from '../formats/vmsnap/seal.js';
 import { type DsaReports, native } from '../native/binding.js';
-import { VmsnapError } from '../native/errors.js';
+import { VmsnapError, withSystemErrors } from '../native/errors.js';
+import { namedFileStats, openFileStats } from '../native/fileStats.js';
 import { abortReason, linkSignal } from './abort.js';
 import {
   type AttachmentInput,
@@ -365,11 +366,15 @@ function requireFitting(base: OpenedImage, what: string, settings: SaveSettings,
 }
 
 /** An image that replaces its own source or base would leave the machine without memory. */
-export function requireOtherFile(inputs: readonly { readonly fd: number }[], what: string, image: string): void {
-  const target = statSync(image, { throwIfNoEntry: false });
+export function requireOtherFile(
+  inputs: readonly { readonly fd: number; readonly path: string }[],
+  what: string,
+  image: string,
+): void {
+  const target = namedFileStats(image);
   if (target === undefined) return;
-  for (const { fd } of inputs) {
-    const stats = fstatSync(fd);
+  for (const input of inputs) {
+    const stats = openFileStats(input);
     if (stats.ino !== target.ino || stats.dev !== target.dev) continue;
     throw new VmsnapError('USAGE', `${what} and image are the same file, ${image}`, {
       path: image,
@@ -856,6 +861,8 @@ function baseManifest({ input, tail }: OpenedImage): BaseManifest {
 
 /** A link beside the file, such as `latest`, may soon lead elsewhere: then the file's own name lasts longer. */
 function lastingName(path: string): string {
-  const real = realpathSync(path);
-  return dirname(real) === realpathSync(dirname(path)) ? basename(real) : basename(path);
+  return withSystemErrors('look at', path, () => {
+    const real = realpathSync(path);
+    return dirname(real) === realpathSync(dirname(path)) ? basename(real) : basename(path);
+  });
 }

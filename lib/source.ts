@@ -2,6 +2,7 @@
  * Opens what is to be saved and finds out what it is: files and devices become extents that all workers read at once,
  * pipes and compressed files (wrapped/) become one stream, and memory files of other tools (foreign/) what their readers say.
  */
+
 import { closeSync, fstatSync, type Stats } from 'node:fs';
 import { basename } from 'node:path';
 import { isCloudHypervisor, openCloudHypervisor } from '../formats/cloudHypervisor/cloudHypervisor.js';
@@ -9,7 +10,7 @@ import { openFirecracker } from '../formats/firecracker/firecracker.js';
 import { readSaveImage, type SaveImage, saveImageMemory } from '../formats/libvirt/saveImage.js';
 import { isExtentPages, type MemoryAttachment, type MemoryFile, type SourceExtent } from '../formats/memoryFile.js';
 import { QEMU_PAGE_BYTES } from '../formats/qemu/streamPages.js';
-import { readUpTo } from '../formats/vmsnap/imageFile.js';
+import { readUpTo } from '../formats/readUpTo.js';
 import { type RegionManifest, regionsFault } from '../formats/vmsnap/manifest.js';
 import { HUGETLBFS_MAGIC, native } from '../native/binding.js';
 import { errnoError, VmsnapError, wrapSystemError } from '../native/errors.js';

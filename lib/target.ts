@@ -2,10 +2,11 @@
  * Where a load goes: a new or replaced file (temporary file and rename), one written in place, or a stream. One interface,
  * so that the load does not care.
  */
-import { closeSync, ftruncateSync, type Stats, statfsSync, statSync } from 'node:fs';
+import { closeSync, ftruncateSync, type Stats, statfsSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { HUGETLBFS_MAGIC } from '../native/binding.js';
 import { VmsnapError, withSystemErrors, wrapSystemError } from '../native/errors.js';
+import { namedFileStats } from '../native/fileStats.js';
 import { InPlaceTarget } from './files/inPlaceTarget.js';
 import { openToWrite } from './files/namedPipe.js';
 import { ReplacementFile } from './files/replacementFile.js';
@@ -28,7 +29,7 @@ export interface LoadTarget {
 
 export async function openTarget(path: string, options: LoadOptions): Promise<LoadTarget> {
   if (path === '-') return streamTarget(STDOUT_FD, 'standard output', () => {});
-  const stats = statSync(path, { throwIfNoEntry: false });
+  const stats = namedFileStats(path);
   if (stats?.isDirectory())
     throw new VmsnapError('USAGE', `the target ${path} is a folder`, { path, hint: 'give the name of a file in it' });
   if (stats !== undefined && isStream(stats)) {
@@ -42,7 +43,7 @@ export async function openTarget(path: string, options: LoadOptions): Promise<Lo
 /** Whether the target takes its bytes in order. */
 export function isStreamTarget(path: string): boolean {
   if (path === '-') return true;
-  const stats = statSync(path, { throwIfNoEntry: false });
+  const stats = namedFileStats(path);
   return stats !== undefined && isStream(stats);
 }
 

@@ -7,7 +7,6 @@
  * Of a differential image, every base is walked first, each byte of it once; what a base has of its own bases is not put
  * together for it. Then the image itself is, with all of them, so that its whole memory is proven by its digest.
  */
-import { fstatSync } from 'node:fs';
 import { corrupt } from '../formats/vmsnap/corrupt.js';
 import type { ImageTail } from '../formats/vmsnap/imageFile.js';
 import { readIndexBlock } from '../formats/vmsnap/imageFile.js';
@@ -22,6 +21,7 @@ import {
 import { imageGeometry } from '../formats/vmsnap/manifest.js';
 import { sumHex, sumRegions } from '../formats/vmsnap/memoryDigest.js';
 import { type PlainError, VmsnapError } from '../native/errors.js';
+import { exactFileStats } from '../native/fileStats.js';
 import { abortReason, linkSignal } from './abort.js';
 import { closeImages, type OpenedImage, openBases } from './chain.js';
 import { type ImageInput, isLocked, openImageInput, readInputTail, recordsEnd } from './imageInput.js';
@@ -127,8 +127,8 @@ async function verifyChain(
 }
 
 /** The open file, whatever its name: one of the same name and identity may be another copy. */
-function knownKey({ fd }: ImageInput, identity: string): string {
-  const { dev, ino, size, mtimeNs } = fstatSync(fd, { bigint: true });
+function knownKey(input: ImageInput, identity: string): string {
+  const { dev, ino, size, mtimeNs } = exactFileStats(input);
   return [identity, dev, ino, size, mtimeNs].join(':');
 }
 

@@ -15,8 +15,18 @@ const BYTES_PER_THREAD = 2 ** 22;
  * @param work what will come, if that is known: its code is then loaded ahead too.
  */
 export function warmUp(path: string | undefined, threads: number | undefined, work?: AheadWork): void {
-  const stats = path === undefined ? undefined : statSync(path, { throwIfNoEntry: false });
-  if (stats?.isFile() !== true) return;
+  const fileBytes = path === undefined ? undefined : plainFileBytes(path);
+  if (fileBytes === undefined) return;
   const most = Math.min(threads ?? availableParallelism(), availableParallelism());
-  startIdleWorkers(Math.min(most, Math.ceil(stats.size / BYTES_PER_THREAD)), work);
+  startIdleWorkers(Math.min(most, Math.ceil(fileBytes / BYTES_PER_THREAD)), work);
+}
+
+/** Undefined: it is none, or cannot be looked at, which who opens it will tell. */
+function plainFileBytes(path: string): number | undefined {
+  try {
+    const stats = statSync(path);
+    return stats.isFile() ? stats.size : undefined;
+  } catch {
+    return undefined;
+  }
 }

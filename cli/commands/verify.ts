@@ -95,8 +95,13 @@ function requireFitting({ args }: CommandContext, images: readonly string[], sub
   }
 }
 
+/** What cannot be looked at is taken for an image: who opens it tells why. */
 function isFolder(path: string): boolean {
-  return path !== '-' && (statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false);
+  try {
+    return path !== '-' && statSync(path).isDirectory();
+  } catch {
+    return false;
+  }
 }
 
 /** The images of a folder, or a share of them: bases before what needs them, so that each file is read once for itself. */

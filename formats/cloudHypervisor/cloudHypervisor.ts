@@ -5,12 +5,14 @@
  * Zero-fill rule: memory-ranges is as long as all the ranges together; its holes are zero. Nothing is absent. What Cloud Hypervisor leaves
  * out, memory in files of its own that are shared, is not on the list; a snapshot of nothing else has no memory-ranges, and is refused.
  */
-import { closeSync, fstatSync, openSync, statSync } from 'node:fs';
+
+import { closeSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { VmsnapError, withSystemErrors } from '../../native/errors.js';
+import { namedFileStats, openFileStats } from '../../native/fileStats.js';
 import { countDataPages } from '../holes.js';
 import type { ExtentPages, MemoryAttachment, MemoryFact, MemoryFile } from '../memoryFile.js';
-import { readUpTo } from '../vmsnap/imageFile.js';
+import { readUpTo } from '../readUpTo.js';
 import { corruptState, findMemoryRanges, type MemoryRange, parseJson } from './memoryRanges.js';
 
 const PAGE_BYTES = 4096;
@@ -28,7 +30,7 @@ interface OpenFile {
 
 /** Whether a folder is such a snapshot, by what is in it. */
 export function isCloudHypervisor(folder: string): boolean {
-  return [CONFIG, STATE].every((name) => statSync(join(folder, name), { throwIfNoEntry: false })?.isFile() ?? false);
+  return [CONFIG, STATE].every((name) => namedFileStats(join(folder, name))?.isFile() ?? false);
 }
 
 export function openCloudHypervisor(folder: string): MemoryFile {
@@ -75,7 +77,7 @@ export function openCloudHypervisor(folder: string): MemoryFile {
 
 function openFile(path: string): OpenFile {
   const fd = withSystemErrors('open', path, () => openSync(path, 'r'));
-  const stats = fstatSync(fd);
+  const stats = openFileStats({ fd, path });
   if (stats.isFile()) return { fd, path, sizeBytes: stats.size };
   closeSync(fd);
   throw corruptState(path, 'it is no regular file');
@@ -97,7 +99,7 @@ function checkRanges(ranges: readonly MemoryRange[], path: string): void {
 
 function requireMemory(folder: string, ranges: readonly MemoryRange[]): void {
   const path = join(folder, MEMORY);
-  if (ranges.length > 0 && statSync(path, { throwIfNoEntry: false }) !== undefined) return;
+  if (ranges.length > 0 && namedFileStats(path) !== undefined) return;
   const what = ranges.length > 0 ? `has no ${MEMORY}` : 'lists no memory';
   throw new VmsnapError('UNSUPPORTED', `the snapshot ${folder} ${what}: its memory is not in it`, {
     path: folder,

@@ -4,8 +4,10 @@
  * Layout: System V ABI, "ELF Header" and "Program Header". QEMU writes the size of a pointer into e_ehsize, so that field is
  * not looked at. Where there are 0xffff program headers or more, their number stands in sh_info of the first section header.
  */
-import { type ForeignFile, numberAt, readUpTo } from '../foreignFile.js';
+
+import { type ForeignFile, numberAt } from '../foreignFile.js';
 import { RANGES_MAX } from '../ranges/planRanges.js';
+import { readUpTo } from '../readUpTo.js';
 import { damagedElf, unsupportedElf } from './elfErrors.js';
 
 export const PT_LOAD = 1;

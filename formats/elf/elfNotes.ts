@@ -4,7 +4,9 @@
  * A note is three u32 (bytes of the name, bytes of the contents, type), the name and the contents, each filled up to a
  * multiple of 4. They are walked, never held: what follows from them is where VMCOREINFO lies, and how many CPUs there are.
  */
-import { type ForeignFile, readUpTo } from '../foreignFile.js';
+
+import type { ForeignFile } from '../foreignFile.js';
+import { readUpTo } from '../readUpTo.js';
 import { damagedElf } from './elfErrors.js';
 import type { ProgramHeader } from './elfHeader.js';
 
@@ -30,6 +32,8 @@ export function walkNotes(file: ForeignFile, segments: readonly ProgramHeader[])
   let vmcoreinfo: ElfNotes['vmcoreinfo'];
   const bytes = Buffer.alloc(HEADER_BYTES + NAME_BYTES);
   for (const segment of segments) {
+    // One that has no bytes in the file may have any offset.
+    if (segment.fileBytes === 0) continue;
     const end = segment.offset + segment.fileBytes;
     let at = segment.offset;
     while (at + HEADER_BYTES <= end) {

@@ -10,11 +10,13 @@
  * Zero-fill rule: a hole of a full file is zero (untouched, or a slot of hotplug memory that is not plugged); a hole of a diff is what the base
  * has there, which again may be a hole, and zero. Nothing is absent, and nothing is stale.
  */
-import { closeSync, fstatSync, openSync } from 'node:fs';
+
+import { closeSync, openSync } from 'node:fs';
 import { VmsnapError, withSystemErrors } from '../../native/errors.js';
+import { openFileStats } from '../../native/fileStats.js';
 import { countDataPages } from '../holes.js';
 import type { ExtentPages, KnownPages, MemoryFact, MemoryFile, SourceExtent } from '../memoryFile.js';
-import { readUpTo } from '../vmsnap/imageFile.js';
+import { readUpTo } from '../readUpTo.js';
 import type { RegionManifest } from '../vmsnap/manifest.js';
 import { crc64 } from './crc64.js';
 import type { FirecrackerDiffPages } from './diffFinder.js';
@@ -79,7 +81,7 @@ export function openFirecracker(file: OpenFile, parts: FirecrackerParts): Memory
 
 function openFile(path: string, what: string): OpenFile {
   const fd = withSystemErrors(`open the ${what}`, path, () => openSync(path, 'r'));
-  const stats = fstatSync(fd);
+  const stats = openFileStats({ fd, path });
   if (stats.isFile()) return { fd, path, sizeBytes: stats.size };
   closeSync(fd);
   throw new VmsnapError('USAGE', `the ${what} ${path} is no regular file`, { path });
@@ -127,7 +129,7 @@ function notVmstate(path: string, offset: number, fault: string): VmsnapError {
 
 /** The format has no checksum by which to tell that base and diff belong together: only their sizes can be compared. */
 function checkBase(diff: OpenFile, base: OpenFile): void {
-  const [own, other] = [fstatSync(diff.fd), fstatSync(base.fd)];
+  const [own, other] = [openFileStats(diff), openFileStats(base)];
   if (own.ino === other.ino && own.dev === other.dev) {
     throw new VmsnapError('USAGE', `the diff and its base are the same file, ${base.path}`, { path: base.path });
   }
@@ -175,7 +177,7 @@ function knownPages(files: readonly OpenFile[], sizeBytes: number): KnownPages {
 function factsOf(file: OpenFile, base: OpenFile | undefined, vmstate: OpenFile | undefined): MemoryFact[] {
   const facts: MemoryFact[] = [{ key: 'snapshotType', label: 'snapshot', value: base === undefined ? 'full' : 'diff' }];
   if (base !== undefined) facts.push({ key: 'diffBase', label: 'base', value: base.path });
-  const { blocks } = fstatSync(file.fd);
+  const { blocks } = openFileStats(file);
   facts.push({ key: 'allocatedBytes', label: 'allocated bytes', value: blocks * 512 });
   if (vmstate !== undefined) facts.push({ key: 'vmstate', label: 'state file', value: vmstate.path });
   return facts;

@@ -9,10 +9,12 @@
  * The index: records go into runs of up to 256 Ki, each sorted and free of overlaps; where records overlap, the run is parted
  * between them in time. A later run wins over an earlier one. In memory stays, for every 256 records of a run, where the first of them begins.
  */
+
 import { closeSync, writeSync } from 'node:fs';
 import { wrapSystemError } from '../../native/errors.js';
-import { damaged, type ForeignFile, notSupported, readUpTo } from '../foreignFile.js';
+import { damaged, type ForeignFile, notSupported } from '../foreignFile.js';
 import { shared } from '../ranges/rangePages.js';
+import { readUpTo } from '../readUpTo.js';
 import { createSpillFile } from '../spillFile.js';
 import type { FlatRecords } from './flattenedBytes.js';
 

@@ -6,11 +6,13 @@
  * it is absent, whatever the dump level says of why. (Zero pages are not among them: they share one that is stored.) What is not in
  * bitmap 1 is no memory. Runs of bitmap 1 are the regions.
  */
+
 import { closeSync } from 'node:fs';
-import { type ForeignFile, readUpTo } from '../foreignFile.js';
+import type { ForeignFile } from '../foreignFile.js';
 import type { MemoryAttachment, MemoryFact, MemoryFile } from '../memoryFile.js';
 import { namedRegions } from '../ranges/planRanges.js';
 import { shared } from '../ranges/rangePages.js';
+import { readUpTo } from '../readUpTo.js';
 import { type BitmapFacts, readBitmaps } from './bitmaps.js';
 import { type DumpBytes, type DumpPlace, damagedDump, openDumpBytes, unsupportedDump } from './dumpBytes.js';
 import { FLAT_MAGIC, indexFlattened } from './flatIndex.js';

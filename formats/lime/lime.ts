@@ -8,11 +8,13 @@
  * zero. So behind a block of exactly 16 MiB, a gap of whole 16 MiB is zero memory (and should it be none after all, it reads as
  * it would have). Zero blocks at the beginning or the end of a range leave no trace. Nothing is absent.
  */
-import { damaged, FOREIGN_PAGE_BYTES, type ForeignFile, hex, notSupported, readUpTo } from '../foreignFile.js';
+
+import { damaged, FOREIGN_PAGE_BYTES, type ForeignFile, hex, notSupported } from '../foreignFile.js';
 import type { MemoryFact, MemoryFile } from '../memoryFile.js';
 import { type MemoryRange, planRanges, RANGES_MAX } from '../ranges/planRanges.js';
 import { rangePages } from '../ranges/rangePages.js';
 import { countPages } from '../ranges/rangePieces.js';
+import { readUpTo } from '../readUpTo.js';
 
 export const LIME_MAGIC = Buffer.from('454d694c01000000', 'hex');
 export const LIME_HEADER_BYTES = 32;

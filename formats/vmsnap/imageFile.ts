@@ -5,9 +5,11 @@
  * Works on a file descriptor that the caller owns, from any thread. Nothing read is believed before its CRC is checked,
  * and nothing is allocated that SPEC.md's limits and the file's length do not allow.
  */
-import { fstatSync, readSync } from 'node:fs';
+
+import { fstatSync } from 'node:fs';
 import { native } from '../../native/binding.js';
-import { withSystemErrors, wrapSystemError } from '../../native/errors.js';
+import { withSystemErrors } from '../../native/errors.js';
+import { readUpTo } from '../readUpTo.js';
 import { corrupt, unsupported } from './corrupt.js';
 import { decodeCountedRecord } from './countedRecord.js';
 import { decodeFooter, type Footer, imageBinding, imageIdentity } from './footer.js';
@@ -84,21 +86,6 @@ export function readExactly(file: ImageFd, offset: number, length: number, what:
   const got = readUpTo(file, offset, bytes);
   if (got < length) throw corrupt(file.path, offset + got, `truncated in ${what}`);
   return bytes;
-}
-
-export function readUpTo(file: ImageFd, offset: number, into: Buffer): number {
-  let done = 0;
-  while (done < into.length) {
-    let got: number;
-    try {
-      got = readSync(file.fd, into, done, into.length - done, offset + done);
-    } catch (error) {
-      throw wrapSystemError(error, 'read', file.path, offset + done);
-    }
-    if (got === 0) break;
-    done += got;
-  }
-  return done;
 }
 
 export function readHead(file: ImageFd): ImageHead {

@@ -3,9 +3,10 @@
  * message, and none comes from the command line, which every user of the machine can read.
  */
 import { spawn } from 'node:child_process';
-import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, constants, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { VmsnapError, withSystemErrors } from '../../native/errors.js';
+import { openFileStats } from '../../native/fileStats.js';
 import type { EncryptionOptions, KeySources, SecretSources, Warning } from '../types.js';
 
 const SECRET_MAX_BYTES = 1024 * 1024;
@@ -123,7 +124,7 @@ function linesOf(text: string): string[] {
 function readText(file: string, check?: (mode: number) => void): string {
   const fd = withSystemErrors('open', file, () => openSync(file, constants.O_RDONLY));
   try {
-    check?.(fstatSync(fd).mode);
+    check?.(openFileStats({ fd, path: file }).mode);
     const bytes = Buffer.alloc(SECRET_MAX_BYTES + 1);
     let length = 0;
     for (let got = -1; got !== 0 && length < bytes.length; length += got)

@@ -4,10 +4,11 @@
  * There is no going back here, so an empty file `.NAME.partial` stands beside it from before the first write until the
  * load is synced: whoever finds it knows that the target is neither the old nor the new memory.
  */
-import { closeSync, constants, fstatSync, ftruncateSync, openSync, type Stats, unlinkSync } from 'node:fs';
+import { closeSync, constants, ftruncateSync, openSync, type Stats, unlinkSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { HUGETLBFS_MAGIC, native } from '../../native/binding.js';
 import { errnoError, VmsnapError, withSystemErrors, wrapSystemError } from '../../native/errors.js';
+import { openFileStats } from '../../native/fileStats.js';
 import { isBusy } from './fileLock.js';
 import { syncFile, syncFolder } from './replacementFile.js';
 
@@ -18,34 +19,46 @@ export class InPlaceTarget {
   readonly hadContents: boolean;
   readonly isHugetlbfs: boolean;
   readonly #markerPath: string;
+  /** Whether the target was in pieces before this run. */
+  readonly #wasPartial: boolean;
   readonly #isFile: boolean;
   #open = true;
   #touched = false;
 
-  private constructor(fd: number, path: string, hadContents: boolean, stats: Stats, markerPath: string) {
+  private constructor(
+    fd: number,
+    path: string,
+    hadContents: boolean,
+    stats: Stats,
+    markerPath: string,
+    wasPartial: boolean,
+  ) {
     this.fd = fd;
     this.path = path;
     this.hadContents = hadContents;
     this.#isFile = stats.isFile();
     this.isHugetlbfs = native.fileSystemType(fd) === HUGETLBFS_MAGIC;
     this.#markerPath = markerPath;
+    this.#wasPartial = wasPartial;
   }
 
   /** Opens or creates the target, locks it and sets the marker. */
   static async open(path: string, mode: number): Promise<InPlaceTarget> {
     const { fd, created } = openOrCreate(path, mode);
+    const markerPath = join(dirname(path), `.${basename(path)}.partial`);
+    let isMarked = false;
     try {
-      const stats = fstatSync(fd);
+      const stats = openFileStats({ fd, path });
       requireWritableKind(stats, path);
       const locked = native.tryLock(fd);
       if (isBusy(locked))
         throw new VmsnapError('LOCKED', `another vmsnap is writing ${path}`, { path, hint: 'wait until it is done' });
       if (locked !== 0) throw errnoError(locked, 'lock', path);
-      const markerPath = join(dirname(path), `.${basename(path)}.partial`);
-      withSystemErrors('create the marker', markerPath, () => closeSync(openSync(markerPath, 'w', 0o600)));
+      isMarked = createMarker(markerPath);
       await syncFolder(dirname(path));
-      return new InPlaceTarget(fd, path, !created, stats, markerPath);
+      return new InPlaceTarget(fd, path, !created, stats, markerPath, !isMarked);
     } catch (error) {
+      if (isMarked) removeQuietly(markerPath);
       closeSync(fd);
       if (created) removeQuietly(path);
       throw error;
@@ -75,7 +88,7 @@ export class InPlaceTarget {
   }
 
   #resizeHuge(sizeBytes: number): void {
-    const hugePageBytes = fstatSync(this.fd).blksize;
+    const hugePageBytes = openFileStats(this).blksize;
     const wholeBytes = Math.ceil(sizeBytes / hugePageBytes) * hugePageBytes;
     withSystemErrors('resize', this.path, () => ftruncateSync(this.fd, wholeBytes));
     const result =
@@ -107,8 +120,22 @@ export class InPlaceTarget {
     this.#open = false;
     closeSync(this.fd);
     if (!this.hadContents) removeQuietly(this.path);
-    if (!this.hadContents || !this.#touched) removeQuietly(this.#markerPath);
+    const isAsBefore = !this.hadContents || !this.#touched;
+    if (isAsBefore && !(this.hadContents && this.#wasPartial)) removeQuietly(this.#markerPath);
   }
+}
+
+/** @returns false: one is there already, of a run that did not come to its end. */
+function createMarker(path: string): boolean {
+  return withSystemErrors('create the marker', path, () => {
+    try {
+      closeSync(openSync(path, 'wx', 0o600));
+      return true;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
+      throw error;
+    }
+  });
 }
 
 function removeQuietly(path: string): void {

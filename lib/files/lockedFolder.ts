@@ -44,11 +44,15 @@ export class LockedFolder {
   /** Undefined if a sweeper was faster. */
   static #lock(path: string): LockedFolder | undefined {
     const fd = withSystemErrors('open the folder', path, () => openFolder(path));
-    const locked = native.tryLock(fd);
-    if (locked === 0 && isStill(path, fd)) return new LockedFolder(path, fd);
-    closeSync(fd);
-    if (locked !== 0 && !isBusy(locked)) throw errnoError(locked, 'lock', path);
-    return undefined;
+    let isOurs = false;
+    try {
+      const locked = native.tryLock(fd);
+      if (locked !== 0 && !isBusy(locked)) throw errnoError(locked, 'lock', path);
+      isOurs = locked === 0 && isStill(path, fd);
+      return isOurs ? new LockedFolder(path, fd) : undefined;
+    } finally {
+      if (!isOurs) closeSync(fd);
+    }
   }
 
   /** Lets go of the folder, which stays. */

@@ -24,7 +24,7 @@ import { basename, dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { native } from '../../native/binding.js';
 import { errnoError, VmsnapError, withSystemErrors, wrapSystemError } from '../../native/errors.js';
-import { isBusy, isStill } from './fileLock.js';
+import { isBusy, isStill, removeIfStill } from './fileLock.js';
 import { sweepFolder, temporaryName } from './sweep.js';
 
 const syncFd = promisify(fsync);
@@ -159,7 +159,8 @@ function statOf(path: string): Stats | undefined {
 }
 
 function isLink(path: string): boolean {
-  return lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() ?? false;
+  const stats = withSystemErrors('look at', path, () => lstatSync(path, { throwIfNoEntry: false }));
+  return stats?.isSymbolicLink() ?? false;
 }
 
 /** Creates the temporary file and takes its lock, removing one that a killed writer left. */
@@ -170,13 +171,17 @@ function createLocked(temporaryPath: string, path: string): number {
       removeStale(temporaryPath, path);
       continue;
     }
-    const locked = native.tryLock(fd);
-    // Between creation and lock a sweeper may have taken it for a leftover: then the name is gone, and we begin again.
-    if (locked === 0 && isStill(temporaryPath, fd)) return fd;
-    const cannotLock = locked !== 0 && !isBusy(locked);
-    if (cannotLock && isStill(temporaryPath, fd)) unlinkSync(temporaryPath);
+    try {
+      const locked = native.tryLock(fd);
+      if (locked !== 0 && !isBusy(locked)) throw errnoError(locked, 'lock', temporaryPath);
+      // Between creation and lock a sweeper may have taken it for a leftover: then the name is gone, and we begin again.
+      if (locked === 0 && isStill(temporaryPath, fd)) return fd;
+    } catch (error) {
+      removeIfStill(temporaryPath, fd);
+      closeSync(fd);
+      throw error;
+    }
     closeSync(fd);
-    if (cannotLock) throw errnoError(locked, 'lock', temporaryPath);
   }
 }
 
@@ -207,7 +212,8 @@ function removeStale(temporaryPath: string, path: string): void {
       });
     }
     if (locked !== 0) throw errnoError(locked, 'lock', temporaryPath);
-    if (isStill(temporaryPath, fd)) unlinkSync(temporaryPath);
+    if (isStill(temporaryPath, fd))
+      withSystemErrors('remove the temporary file', temporaryPath, () => unlinkSync(temporaryPath));
   } finally {
     closeSync(fd);
   }

@@ -1,6 +1,7 @@
 /** Opens a memory file of another tool, by its content or as the format that was asked for, and checks what its reader says. */
+
 import type { MemoryAttachment, MemoryFile, MemoryFormat } from '../../formats/memoryFile.js';
-import { readUpTo } from '../../formats/vmsnap/imageFile.js';
+import { readUpTo } from '../../formats/readUpTo.js';
 import { ATTACHMENTS_MAX, REGIONS_MAX } from '../../formats/vmsnap/layout.js';
 import { fileNameFault, nameFault, type RegionManifest, regionsFault } from '../../formats/vmsnap/manifest.js';
 import { VmsnapError } from '../../native/errors.js';

@@ -140,7 +140,7 @@ export class ChainDecoder {
   readonly #references: number[] = [];
   readonly #referenceOrdinals: Uint16Array;
   readonly #storedPages = new Map<Link, StoredPages>();
-  #chunkCache: ChunkCache | undefined;
+  readonly #chunkCache = new ChunkCache();
   #payload: Buffer | undefined;
   #scratch: Uint8Array | undefined;
   #pageCount = 0;
@@ -426,8 +426,6 @@ export class ChainDecoder {
   #storedPagesOf(link: Link): StoredPages {
     const known = this.#storedPages.get(link);
     if (known !== undefined) return known;
-    const chunkSizes = [link, ...this.#links].map(({ geometry }) => geometry.chunkSize);
-    this.#chunkCache ??= new ChunkCache(Math.max(...chunkSizes));
     const made = new StoredPages(link, this.#chunkCache);
     this.#storedPages.set(link, made);
     return made;

@@ -3,16 +3,10 @@
  * sink. Leaf digests are added up on the way, in any order, because the digest is a sum.
  */
 
+import { readUpTo } from '../../formats/readUpTo.js';
 import { corrupt } from '../../formats/vmsnap/corrupt.js';
 import { Geometry, leavesIn, type SegmentPlace } from '../../formats/vmsnap/geometry.js';
-import {
-  type ImageHead,
-  mayRefer,
-  placeIn,
-  readExactly,
-  readIndexBlock,
-  readUpTo,
-} from '../../formats/vmsnap/imageFile.js';
+import { type ImageHead, mayRefer, placeIn, readExactly, readIndexBlock } from '../../formats/vmsnap/imageFile.js';
 import { decodeIndexEntry, type IndexEntry } from '../../formats/vmsnap/imageIndex.js';
 import {
   CHUNK_ENTRY_BYTES,

@@ -5,6 +5,7 @@
  *
  * Damage of a record's contents does not end it; where a prefix is damaged, or the order, it stops.
  */
+import { readUpTo } from '../../formats/readUpTo.js';
 import { corrupt } from '../../formats/vmsnap/corrupt.js';
 import { decodeFooter } from '../../formats/vmsnap/footer.js';
 import { Geometry } from '../../formats/vmsnap/geometry.js';
@@ -12,7 +13,6 @@ import {
   checkSealed,
   type ImageHead,
   placeIn,
-  readUpTo,
   requireCountedSize,
   requireTail,
   type WholeRecord,

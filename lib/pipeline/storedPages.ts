@@ -27,37 +27,36 @@ import { decodeChunk } from './segmentDecoder.js';
 export const CHUNK_CACHE_BYTES = 8 * MIB;
 const HEADS = 32;
 
-/** Decoded chunks, those used last, in buffers that are made once. */
+/** Decoded chunks, those used last. Images of one chain may have chunks of different sizes. */
 export class ChunkCache {
-  readonly #chunkSize: number;
-  readonly #capacity: number;
   /** In the order of their use. */
   readonly #chunks = new Map<string, Uint8Array>();
+  #bytes = 0;
 
-  /** `chunkSize`: the largest of the images that share it. */
-  constructor(chunkSize: number) {
-    this.#chunkSize = chunkSize;
-    this.#capacity = Math.max(1, Math.floor(CHUNK_CACHE_BYTES / chunkSize));
-  }
-
-  /** The chunk of that name, put into a buffer by `fill` if it is not kept; valid until the next call. */
-  get(name: string, fill: (buffer: Uint8Array) => void): Uint8Array {
+  /** The chunk of that name, put into a buffer of `sizeBytes` by `fill` if it is not kept; valid until the next call. */
+  get(name: string, sizeBytes: number, fill: (buffer: Uint8Array) => void): Uint8Array {
     let buffer = this.#chunks.get(name);
     if (buffer !== undefined) {
       this.#chunks.delete(name);
     } else {
-      buffer = this.#spare();
+      buffer = this.#bufferOf(sizeBytes);
       fill(buffer);
+      this.#bytes += sizeBytes;
     }
     this.#chunks.set(name, buffer);
     return buffer;
   }
 
-  #spare(): Uint8Array {
-    if (this.#chunks.size < this.#capacity) return new Uint8Array(this.#chunkSize);
-    const [oldest, buffer] = this.#chunks.entries().next().value!;
-    this.#chunks.delete(oldest);
-    return buffer;
+  /** Makes room by giving up what was not used for longest; one of the right size serves again. */
+  #bufferOf(sizeBytes: number): Uint8Array {
+    let spare: Uint8Array | undefined;
+    while (this.#chunks.size > 0 && this.#bytes + sizeBytes > CHUNK_CACHE_BYTES) {
+      const [oldest, buffer] = this.#chunks.entries().next().value!;
+      this.#chunks.delete(oldest);
+      this.#bytes -= buffer.length;
+      if (buffer.length === sizeBytes) spare = buffer;
+    }
+    return spare ?? new Uint8Array(sizeBytes);
   }
 }
 
@@ -99,7 +98,7 @@ export class StoredPages {
    */
   pages({ segment, page }: PageNumber, count: number): Uint8Array {
     const { path, geometry } = this.#link;
-    const { pageSize, pagesPerChunk } = geometry;
+    const { pageSize, pagesPerChunk, chunkSize } = geometry;
     const entry = this.#entryOf(segment);
     if (entry === undefined) throw corrupt(path, 0, `there is a reference to segment ${segment}, which has no record`);
     const head = this.#heads.get(segment, () => this.#readHead(segment, entry));
@@ -115,7 +114,7 @@ export class StoredPages {
     let found = 1;
     while (found < most && head.states[page + found] === STATE_DATA) found++;
     const name = `${path}:${segment}:${number}`;
-    const chunk = this.#chunks.get(name, (buffer) => this.#readChunk(head, segment, number, buffer));
+    const chunk = this.#chunks.get(name, chunkSize, (buffer) => this.#readChunk(head, segment, number, buffer));
     return chunk.subarray(first * pageSize, (first + found) * pageSize);
   }
 

@@ -10,11 +10,12 @@
  * the last of a segment, and what has no record becomes claims when the end manifest says that no more records come.
  */
 
+import { readUpTo } from '../../formats/readUpTo.js';
 import { decodeAttachmentTables } from '../../formats/vmsnap/attachmentRecord.js';
 import { corrupt } from '../../formats/vmsnap/corrupt.js';
 import { decodeCountedRecord } from '../../formats/vmsnap/countedRecord.js';
 import type { Geometry } from '../../formats/vmsnap/geometry.js';
-import { type ImageHead, placeIn, readUpTo, requireCountedSize } from '../../formats/vmsnap/imageFile.js';
+import { type ImageHead, placeIn, requireCountedSize } from '../../formats/vmsnap/imageFile.js';
 import {
   ATTACHMENT_PART_BYTES,
   FOOTER_BYTES,

@@ -61,12 +61,16 @@ function tryLockFolder(folder: string, path: string, machine: LockOptions['machi
     const flags = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW | constants.O_NONBLOCK;
     const fd = withSystemErrors('open the lock', path, () => openSync(path, flags, 0o600));
     const result = machine === undefined ? native.tryLock(fd) : tryLockMachine(fd, machine);
-    if (result === 0 && isStill(path, fd)) return held(folder, fd);
-    const holder = isBusy(result) ? readHolder(fd) : '';
-    closeSync(fd);
-    if (isBusy(result)) return holder;
-    if (result !== 0) throw errnoError(result, 'lock', path);
-    // Somebody removed the file between open and lock: the next one is the one that counts.
+    let isOurs = false;
+    try {
+      if (isBusy(result)) return readHolder(fd);
+      if (result !== 0) throw errnoError(result, 'lock', path);
+      // Somebody may remove the file between open and lock: then the next one is the one that counts.
+      isOurs = isStill(path, fd);
+      if (isOurs) return held(folder, fd);
+    } finally {
+      if (!isOurs) closeSync(fd);
+    }
   }
 }
 

@@ -5,12 +5,15 @@
  * A file is an image by its first bytes. One that is named `.vmsnap` should be an image: if its first bytes are not those of one, or
  * cannot be read, it is not passed over.
  */
+
 import { createHash } from 'node:crypto';
-import { type BigIntStats, closeSync, constants, fstatSync, openSync } from 'node:fs';
+import { type BigIntStats, closeSync, constants, openSync } from 'node:fs';
 import { basename } from 'node:path';
-import { type ImageHead, readHead, readSealedFooter, readTail, readUpTo } from '../../formats/vmsnap/imageFile.js';
+import { readUpTo } from '../../formats/readUpTo.js';
+import { type ImageHead, readHead, readSealedFooter, readTail } from '../../formats/vmsnap/imageFile.js';
 import { HEADER_MAGIC } from '../../formats/vmsnap/layout.js';
 import { VmsnapError, wrapSystemError } from '../../native/errors.js';
+import { exactFileStats } from '../../native/fileStats.js';
 import type { FileStamp, StoreState } from './storeTypes.js';
 
 const IMAGE_SUFFIX = '.vmsnap';
@@ -49,8 +52,10 @@ export function readImageFacts(path: string): ImageFacts | undefined {
     return unreadable(path, error);
   }
   try {
-    const stats = fstatSync(fd, { bigint: true });
+    const stats = exactFileStats({ fd, path });
     return stats.isFile() ? readFacts(fd, path, stats) : undefined;
+  } catch (error) {
+    return unreadable(path, error);
   } finally {
     closeSync(fd);
   }
@@ -98,10 +103,13 @@ const NOTHING = {
   geometryKey: undefined,
 } as const;
 
-/** An image that cannot be opened; undefined for anything else. */
+/**
+ * An image that cannot be opened, or what may be one: a disk that fails hides what a file is. Undefined for a file of somebody else
+ * that is not named as an image.
+ */
 function unreadable(path: string, error: unknown): ImageFacts | undefined {
   const { code, message } = asVmsnapError(wrapSystemError(error, 'open the image', path));
-  if (code === 'NOT_FOUND' || !isNamedAsImage(path)) return undefined;
+  if (code === 'NOT_FOUND' || (code === 'PERMISSION' && !isNamedAsImage(path))) return undefined;
   const stamp = { device: 0n, inode: 0n, sizeBytes: 0, modifiedNanoseconds: 0n };
   return { ...NOTHING, path, stamp, fileBytes: 0, state: 'unreadable', problem: { code, message } };
 }

@@ -62,13 +62,14 @@ function removeOne(entry: StoreEntry, needs: FolderNeeds): 'removed' | 'gone' | 
   } catch (error) {
     const failure = wrapSystemError(error, 'remove', path);
     if (!(failure instanceof VmsnapError)) throw failure;
-    return { path, reason: 'refused', message: failure.message };
+    const message = failure.path === path ? failure.message : `${path} is left: ${failure.message}`;
+    return { path, reason: 'refused', message };
   }
 }
 
 /** Of the name itself: a link that has taken the place of the file is another file. */
 function stampOfPath(path: string): FileStamp | undefined {
-  const stats = lstatSync(path, { bigint: true, throwIfNoEntry: false });
+  const stats = withSystemErrors('look at', path, () => lstatSync(path, { bigint: true, throwIfNoEntry: false }));
   return stats && stampOf(stats);
 }
 
@@ -90,8 +91,18 @@ class FolderNeeds {
       ?.name;
   }
 
+  /**
+   * @throws VmsnapError if the system fails to read that file: nobody knows then what it needs. One that only others may read is
+   * passed over: who made it had no right to read ours.
+   */
   #needs({ name }: Dirent, entry: StoreEntry): boolean {
-    const base = this.#look(name)?.base;
+    const facts = this.#look(name);
+    if (facts?.state === 'unreadable' && facts.base === undefined && facts.problem?.code !== 'PERMISSION') {
+      const path = join(this.#folder, name);
+      const message = `it may be the base of ${path}, which cannot be read: ${facts.problem?.message}`;
+      throw new VmsnapError('IO', message, { path });
+    }
+    const base = facts?.base;
     if (base === undefined || base.fileName !== entry.name) return false;
     return entry.identity === undefined || base.identity === entry.identity;
   }

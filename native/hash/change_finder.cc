@@ -15,8 +15,8 @@ void put_hash(const BlockHash& hash, uint8_t* to) { std::memcpy(to, &hash, kBloc
 
 bool is_hash(const BlockHash& hash, const uint8_t* at) { return std::memcmp(&hash, at, kBlockHashBytes) == 0; }
 
-/// Compares pages with their hashes, in page order. A page whose hashes are zero was zero, or is taken for changed: that
-/// it is zero still is told without a hash.
+/// Compares pages with their hashes, in page order. A page whose hashes are zero was zero, or is taken for changed:
+/// that it is zero still is told without a hash.
 class PageComparer {
  public:
   PageComparer(const BlockHasher& hasher, size_t page_bytes, const uint8_t* hashes, uint8_t* pages, uint8_t* changed)

@@ -8,6 +8,7 @@ import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import test from 'ava';
 import { load, salvage, verify } from '../../lib/index.js';
 import { type Workspace, workspace } from '../lib/support/workspace.js';
+import { type Random, randomNumbers } from '../support/randomNumbers.js';
 import { codeOf } from './support/judge.js';
 import { allVictims, codecVictim, overridingVictim, salvageFault, type Victim } from './support/victims.js';
 
@@ -17,7 +18,6 @@ const ROUND_SECONDS_MAX = 5;
 const BLOCK = 4096;
 const REFUSALS = ['CORRUPT', 'UNSUPPORTED', 'BASE_MISMATCH'];
 
-type Random = (limit: number) => number;
 /** @returns a damaged copy; one that happens to be as before is not counted. */
 type Harm = (image: Buffer, random: Random, other: Buffer) => Buffer;
 
@@ -176,15 +176,4 @@ test('overriding: a record of the image that stands for another time is never ta
 function hasHeadOf(other: Buffer, harmed: Buffer): boolean {
   const headBytes = 64 + other.readUInt32LE(32);
   return harmed.subarray(0, headBytes).equals(other.subarray(0, headBytes));
-}
-
-/** Xorshift. */
-function randomNumbers(seed: number): Random {
-  let word = (Math.imul(seed + 1, 0x9e3779b1) ^ 0x2545f491) | 1;
-  return (limit) => {
-    word ^= word << 13;
-    word ^= word >>> 17;
-    word ^= word << 5;
-    return (word >>> 0) % limit;
-  };
 }

@@ -247,6 +247,14 @@ for (const [what, code, message, make] of HOSTILE) {
   test(`a core ${what} is refused`, async (t) => await isRefused(t, make(), code, message));
 }
 
+test('notes that have no bytes may be said to lie anywhere, beyond 2^53 too', async (t) => {
+  const files = workspace(t);
+  const core = edited((bytes) => bytes.writeBigUInt64LE(0x564d4c0000000128n, HEADERS_AT + 8));
+  writeFileSync(files.path('core'), core);
+  await save(files.path('core'), files.path('image'), { frozen: true });
+  t.is((await inspect(files.path('image'))).source.kind, 'elf-core');
+});
+
 test('an ELF file that is no core is raw memory, and refused as a core', async (t) => {
   const files = workspace(t);
   const program = Buffer.concat([edited((core) => core.writeUInt16LE(2, 16)), Buffer.alloc(PAGE)]);

@@ -13,6 +13,7 @@ import { mixedMemory } from '../lib/support/memory.js';
 import { type Workspace, workspace } from '../lib/support/workspace.js';
 import { forgeSave, forgeStream } from '../support/libvirtSave.js';
 import * as qemu from '../support/qemuStream.js';
+import { type Random, randomNumbers } from '../support/randomNumbers.js';
 import { type ForgedImage, type ForgedRecord, seal, takeApart } from './forge.js';
 import { readSome, withForeignFile } from './support/foreignFiles.js';
 import { codeOf } from './support/judge.js';
@@ -25,8 +26,6 @@ const ONE_SECONDS_MAX = 30;
 const SHORTEST = 96;
 const RSS_MAX_BYTES = 1200 * 2 ** 20;
 const EXPECTED = new Set(['CORRUPT', 'UNSUPPORTED', 'BASE_MISMATCH', 'NOT_FOUND', 'NO_SPACE', 'USAGE', 'IO']);
-
-type Random = (limit: number) => number;
 
 /** One bit, a byte, a word near a limit, some bytes of elsewhere, or another length. */
 function mutate(bytes: Buffer, random: Random): Buffer {
@@ -252,15 +251,4 @@ async function readOrCode(path: string): Promise<string | undefined> {
   } catch (error) {
     return (error as { code?: string }).code ?? String((error as Error).stack);
   }
-}
-
-/** Xorshift. */
-function randomNumbers(seed: number): Random {
-  let word = (Math.imul(seed + 1, 0x9e3779b1) ^ 0x2545f491) | 1;
-  return (limit) => {
-    word ^= word << 13;
-    word ^= word >>> 17;
-    word ^= word << 5;
-    return (word >>> 0) % limit;
-  };
 }

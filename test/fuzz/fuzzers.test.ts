@@ -4,12 +4,13 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { runInNewContext } from 'node:vm';
 import test from 'ava';
+import { randomNumbers } from '../support/randomNumbers.js';
 import { COUNTERS, withCounters } from './instrument.js';
-import { mutate, randomNumbers, readDictionary } from './mutator.js';
+import { mutate, readDictionary } from './mutator.js';
 import { repairChecksums } from './repairChecksums.js';
 
 const FUZZ = fileURLToPath(new URL('../../../test/fuzz/', import.meta.url));
-const SAMPLES = fileURLToPath(new URL('../../../test/samples/', import.meta.url));
+const SAMPLES = fileURLToPath(new URL('../../../test/samples/v1/', import.meta.url));
 const sample = (name: string) => readFileSync(join(SAMPLES, name));
 
 test('code with counters does the same and counts where it goes', (t) => {

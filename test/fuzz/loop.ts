@@ -6,8 +6,9 @@ import { createHash } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
+import { type Random, randomNumbers } from '../support/randomNumbers.js';
 import { BUNDLE, COUNTERS } from './instrument.js';
-import { mutate, type Random, randomNumbers, readDictionary } from './mutator.js';
+import { mutate, readDictionary } from './mutator.js';
 
 export interface FuzzOrder {
   readonly target: string;

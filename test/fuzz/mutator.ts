@@ -1,5 +1,5 @@
 /** Changes bytes as fuzzers do: bits, numbers at limits, words of a dictionary, pieces moved and taken from elsewhere. Always the same for a seed. */
-export type Random = (limit: number) => number;
+import type { Random } from '../support/randomNumbers.js';
 
 const NUMBERS = [
   0n,
@@ -45,17 +45,6 @@ const TEXTS = [
   '{}',
 ];
 const CHANGES_MOST = 6;
-
-/** Xorshift. */
-export function randomNumbers(seed: number): Random {
-  let word = (Math.imul(seed + 1, 0x9e3779b1) ^ 0x2545f491) | 1;
-  return (limit) => {
-    word ^= word << 13;
-    word ^= word >>> 17;
-    word ^= word << 5;
-    return (word >>> 0) % limit;
-  };
-}
 
 /** `other`: another file of the corpus, of which pieces may be taken. */
 export function mutate(

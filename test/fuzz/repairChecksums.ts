@@ -1,7 +1,9 @@
 /**
  * Makes the checksums of a changed image right again, as far as its structures can still be followed, so that a fuzzer gets behind
- * them. Unlike forge.ts it takes whatever comes: what does not hold together stays as it is.
+ * them. Unlike forge.ts it takes whatever comes: what does not hold together stays as it is. In an encrypted image that is what lies
+ * outside of the seals: nobody gets behind those without the keys.
  */
+import { createHash } from 'node:crypto';
 import { native } from '../../native/binding.js';
 import { xxh3Of } from '../formats/forge.js';
 
@@ -14,6 +16,8 @@ const INDEX_ENTRY_BYTES = 32;
 const LIST_ENTRY_BYTES = 16;
 const NO_SEGMENT = 2n ** 64n - 1n;
 const RECORDS_MAX = 10_000;
+const FEATURE_ENCRYPTION = 8;
+const IDENTITY_BYTES = 16;
 
 interface Met {
   readonly kind: string;
@@ -34,17 +38,18 @@ export function repairChecksums(image: Buffer): void {
   const binding = xxh3Of(head).readBigUInt64BE(8);
   const end = image.length - FOOTER_BYTES;
   const met: Met[] = [];
+  const isSealed = (image.readUInt32LE(24) & FEATURE_ENCRYPTION) !== 0;
   let chain = image.readUInt32LE(60);
   let previous = NO_SEGMENT;
   for (let at = headBytes; at + PREFIX_BYTES <= end && met.length < RECORDS_MAX; ) {
-    const record = repairRecord(image, at, end, met, { binding, chain, previous });
+    const record = repairRecord(image, at, end, met, { binding, chain, previous, isSealed });
     if (record === undefined) break;
     met.push(record);
     chain = record.crc;
     if (record.kind === 'VSEG') previous = record.subject;
     at = roundUp(record.end, alignment);
   }
-  repairFooter(image, head, binding, chain, met);
+  repairFooter(image, head, { binding, chain, isSealed }, met);
 }
 
 function repairRecord(
@@ -52,19 +57,15 @@ function repairRecord(
   at: number,
   end: number,
   met: readonly Met[],
-  links: { binding: bigint; chain: number; previous: bigint },
+  links: { binding: bigint; chain: number; previous: bigint; isSealed: boolean },
 ): Met | undefined {
   const tablesEnd = at + PREFIX_BYTES + image.readUInt32LE(at + 4);
   const recordEnd = tablesEnd + Number(image.readBigUInt64LE(at + 8));
   if (tablesEnd > end || recordEnd > end) return undefined;
   const kind = image.toString('latin1', at, at + 4);
   const subject = image.readBigUInt64LE(at + 32);
-  if (kind === 'VIDX') repairIndexBlock(image, tablesEnd, recordEnd, subject, met);
-  if (kind === 'VLST') repairIndexList(image, tablesEnd, recordEnd, met);
-  if (kind === 'VSEG') repairChunks(image, at, tablesEnd, recordEnd, false);
-  else if (kind === 'VATT') repairChunks(image, at, tablesEnd, recordEnd, true);
-  else if (tablesEnd - at - PREFIX_BYTES >= 8)
-    image.writeUInt32LE(crcOf(image, tablesEnd, recordEnd), at + PREFIX_BYTES + 4);
+  if (links.isSealed) image.writeUInt32LE(crcOf(image, tablesEnd, recordEnd), at + 52);
+  else repairInside(image, kind, subject, { at, tablesEnd, recordEnd }, met);
   image.writeBigUInt64LE(BigInt(at), at + 16);
   image.writeBigUInt64LE(links.binding, at + 24);
   image.writeBigUInt64LE(links.previous, at + 40);
@@ -73,6 +74,21 @@ function repairRecord(
   const crc = crcOf(image, at, at + 60);
   image.writeUInt32LE(crc, at + 60);
   return { kind, subject, at, end: recordEnd, crc };
+}
+
+function repairInside(
+  image: Buffer,
+  kind: string,
+  subject: bigint,
+  { at, tablesEnd, recordEnd }: { at: number; tablesEnd: number; recordEnd: number },
+  met: readonly Met[],
+): void {
+  if (kind === 'VIDX') repairIndexBlock(image, tablesEnd, recordEnd, subject, met);
+  if (kind === 'VLST') repairIndexList(image, tablesEnd, recordEnd, met);
+  if (kind === 'VSEG') repairChunks(image, at, tablesEnd, recordEnd, false);
+  else if (kind === 'VATT') repairChunks(image, at, tablesEnd, recordEnd, true);
+  else if (tablesEnd - at - PREFIX_BYTES >= 8)
+    image.writeUInt32LE(crcOf(image, tablesEnd, recordEnd), at + PREFIX_BYTES + 4);
 }
 
 /** Where the tables say that the chunks are, their CRCs. */
@@ -114,7 +130,12 @@ function repairIndexList(image: Buffer, from: number, to: number, met: readonly 
   }
 }
 
-function repairFooter(image: Buffer, head: Buffer, binding: bigint, chain: number, met: readonly Met[]): void {
+function repairFooter(
+  image: Buffer,
+  head: Buffer,
+  { binding, chain, isSealed }: { binding: bigint; chain: number; isSealed: boolean },
+  met: readonly Met[],
+): void {
   const footer = image.subarray(image.length - FOOTER_BYTES);
   const last = (kind: string) => met.findLast((record) => record.kind === kind);
   const [manifest, list] = [last('VEND'), last('VLST')];
@@ -126,7 +147,9 @@ function repairFooter(image: Buffer, head: Buffer, binding: bigint, chain: numbe
   footer.writeUInt32LE(chain, 56);
   const bytesOf = (record: Met | undefined) =>
     record === undefined ? Buffer.alloc(0) : image.subarray(record.at, record.end);
-  xxh3Of(Buffer.concat([head, bytesOf(manifest), bytesOf(list)])).copy(footer, 64);
+  const named = Buffer.concat([head, bytesOf(manifest), bytesOf(list)]);
+  const identity = isSealed ? createHash('sha256').update(named).digest() : xxh3Of(named);
+  identity.copy(footer, 64, 0, IDENTITY_BYTES);
   footer.writeUInt32LE(crcOf(footer, 0, 92), 92);
 }
 

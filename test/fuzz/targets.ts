@@ -18,15 +18,19 @@ import { salvage } from '../../lib/salvage.js';
 import { verify } from '../../lib/verify.js';
 import { VmsnapError } from '../../native/errors.js';
 import { readSome, withForeignFile } from '../formats/support/foreignFiles.js';
+import { sampleKeys } from '../samples/list.js';
 import { repairChecksums } from './repairChecksums.js';
 
 const folder = mkdtempSync(join(process.env.VMSNAP_FUZZ_FOLDER ?? '/dev/shm', 'vmsnap-fuzz-'));
 process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
 const path = (name: string) => join(folder, name);
-const EXPECTED = new Set(['CORRUPT', 'UNSUPPORTED', 'BASE_MISMATCH', 'NOT_FOUND', 'NO_SPACE', 'USAGE', 'IO']);
+const EXPECTED = new Set(['CORRUPT', 'UNSUPPORTED', 'BASE_MISMATCH', 'NOT_FOUND', 'NO_SPACE', 'USAGE', 'IO', 'KEY']);
 /** A file this large may be asked for; more would only be slow. */
 const PAGE_BYTES = 4096;
 const MEMORY_MAX_BYTES = 64 * 2 ** 20;
+
+/** Of the encrypted samples in the corpus. No passphrase: each try of one takes a second. */
+const IDENTITIES = sampleKeys().identities;
 
 /** A refusal is an answer. */
 async function refusable(action: () => unknown): Promise<void> {
@@ -49,8 +53,8 @@ export async function image(data: Buffer): Promise<void> {
   if (data[0]! % 8 !== 0) repairChecksums(bytes);
   const [file, target] = [path('image.vms'), path('target')];
   writeFileSync(file, bytes);
-  const options = { threads: 1, force: true, baseDirs: [folder] };
-  await refusable(() => inspect(file));
+  const options = { threads: 1, force: true, baseDirs: [folder], keys: { identities: IDENTITIES } };
+  await refusable(() => inspect(file, options));
   await refusable(async () => {
     const opened = await openImage(file, options);
     try {
@@ -65,7 +69,7 @@ export async function image(data: Buffer): Promise<void> {
       await opened.close();
     }
   });
-  await refusable(() => verify(file, { threads: 1, baseDirs: [folder] }));
+  await refusable(() => verify(file, options));
   requireNames('image.vms', 'target');
 }
 

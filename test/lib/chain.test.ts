@@ -28,7 +28,7 @@ import {
 import { takeApart } from '../formats/forge.js';
 import { chainPlans, type Link, makeChain } from './support/chains.js';
 import { sameBytes } from './support/expect.js';
-import { KIB, MIB, mixedMemory, PAGE } from './support/memory.js';
+import { KIB, MIB, mixedMemory, PAGE, randomMemory } from './support/memory.js';
 import { cat, makeFifo } from './support/pipes.js';
 import { Workspace, workspace } from './support/workspace.js';
 
@@ -148,6 +148,32 @@ async function requireFlat(t: ExecutionContext, links: readonly Link[], folder: 
   await requireRestores(t, { ...last, image: folder.path('flat') }, folder);
   t.true((await verify(folder.path('flat'))).intact);
 }
+
+test('references are looked up in images of different chunk sizes', async (t) => {
+  const folder = workspace(t);
+  const pages = MIB / PAGE;
+  const memory = Buffer.concat([randomMemory(MIB, 1), Buffer.alloc(3 * MIB)]);
+  memory.copy(memory, MIB, 0, MIB);
+  const options: SaveOptions = { segmentSize: MIB, codec: 'none', threads: 1 };
+  const links: Link[] = [];
+  for (const chunkSize of [16 * KIB, MIB, 64 * KIB]) {
+    const i = links.length;
+    // A verify meets the base's references first, then the image's own.
+    if (i > 0) randomMemory(MIB, 1 + i).copy(memory, 2 * MIB);
+    if (i > 0) memory.copy(memory, 3 * MIB, 2 * MIB, 3 * MIB);
+    const [source, image, base] = [folder.path('memory'), folder.path(`${i}.vmsnap`), links[i - 1]?.image];
+    writeFileSync(source, memory);
+    const saved = await save(source, image, { ...options, chunkSize, ...(base === undefined ? {} : { base }) });
+    t.is(saved.pages.reference, pages);
+    links.push({ image, memory: Buffer.from(memory), saved });
+  }
+  for (const link of links) {
+    const { intact, findings } = await verify(link.image, { threads: 1 });
+    t.true(intact, findings[0]?.message);
+    await requireRestores(t, link, folder);
+    await requireSlice(t, link, PAGE, 0, 4 * MIB);
+  }
+});
 
 test('whichever image is lost, those that do not need it come back, and the others name it', async (t) => {
   const parent = workspace(t);

@@ -1,6 +1,7 @@
 /** Loads over a file with contents, where the zero runs of an index block are claimed before its records. */
-import { readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import test from 'ava';
+import { InPlaceTarget } from '../../lib/files/inPlaceTarget.js';
 import { load, save } from '../../lib/index.js';
 import { sameBytes } from './support/expect.js';
 import { MIB, makeMemory, PAGE, writeSparse } from './support/memory.js';
@@ -50,3 +51,18 @@ for (const [where, make] of [
     });
   }
 }
+
+test('the marker of a load that was killed stays until a load is whole, whatever fails in between', async (t) => {
+  const folder = workspace(t);
+  writeFileSync(folder.path('target'), makeMemory(MIB, [{ kind: 'random', pages: 256 }]));
+  writeFileSync(folder.path('.target.partial'), '');
+  // Gives up before it writes a byte: that says nothing of what the target holds.
+  (await InPlaceTarget.open(folder.path('target'), 0o600)).discard();
+  t.true(existsSync(folder.path('.target.partial')));
+  const target = await InPlaceTarget.open(folder.path('target'), 0o600);
+  target.resize(MIB);
+  await target.finish();
+  t.deepEqual(folder.leftovers(), []);
+  (await InPlaceTarget.open(folder.path('target'), 0o600)).discard();
+  t.deepEqual(folder.leftovers(), []);
+});

@@ -9,6 +9,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import type { ExecutionContext } from 'ava';
 import { load, save } from '../../lib/index.js';
 import { needing } from '../support/needing.js';
+import { randomNumbers } from '../support/randomNumbers.js';
 import { DiskModel, type Fate } from './support/diskModel.js';
 import { KIB, MIB, mixedMemory } from './support/memory.js';
 import { missingStrace } from './support/strace.js';
@@ -138,14 +139,3 @@ withStrace('the model finds what is wrong: a rename before the sync, a marker ta
   const loaded = await load(folder.path('image'), folder.path('target'), { inPlace: true });
   t.is(loaded.memoryBytes, MEMORY.length);
 });
-
-/** Xorshift. */
-function randomNumbers(seed: number): (limit: number) => number {
-  let word = seed;
-  return (limit) => {
-    word ^= word << 13;
-    word ^= word >>> 17;
-    word ^= word << 5;
-    return (word >>> 0) % limit;
-  };
-}

@@ -1,13 +1,19 @@
-// Preloaded into a command: every VMSNAP_SHORT_EVERY-th read or write of a file below VMSNAP_SHORT_FOLDER does a third of what
-// it was asked for, as a system may at any time. VMSNAP_SHORT_EINTR=1: it does nothing and says EINTR instead.
+// Preloaded into a command, for what strace cannot do: calls that do less than they are asked for, and calls on files that have no name.
+// Only files below VMSNAP_FAULT_FOLDER are meant.
+//
+// VMSNAP_SHORT_EVERY=N: every N-th read or write does a third of what it was asked for, as a system may at any time.
+// VMSNAP_SHORT_EINTR=1: it does nothing and says EINTR instead.
+// VMSNAP_FAIL=CALL:N:ERRNO: the N-th of these calls, and no other, fails. VMSNAP_FAIL_LOG=FILE: a line for each call, its name.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -15,13 +21,38 @@
 static atomic_long calls;
 
 static int is_ours(int fd) {
-  const char* folder = getenv("VMSNAP_SHORT_FOLDER");
+  const char* folder = getenv("VMSNAP_FAULT_FOLDER");
   char link[64];
   char path[PATH_MAX];
   if (folder == NULL) return 0;
   snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
   const ssize_t length = readlink(link, path, sizeof path - 1);
   return length > 0 && (size_t)length > strlen(folder) && strncmp(path, folder, strlen(folder)) == 0;
+}
+
+static void note(const char* name) {
+  const char* log = getenv("VMSNAP_FAIL_LOG");
+  if (log == NULL) return;
+  FILE* file = fopen(log, "ae");
+  if (file == NULL) abort();
+  fprintf(file, "%s\n", name);
+  fclose(file);
+}
+
+// Whether this call is the one to fail; then errno is set. The log is no file of the folder.
+static int fails(const char* name, int fd) {
+  const char* order = getenv("VMSNAP_FAIL");
+  if ((order == NULL && getenv("VMSNAP_FAIL_LOG") == NULL) || !is_ours(fd)) return 0;
+  note(name);
+  char call[32];
+  long when = 0;
+  int error = 0;
+  if (order == NULL || sscanf(order, "%31[^:]:%ld:%d", call, &when, &error) != 3 || strcmp(call, name) != 0) return 0;
+  static atomic_long made;
+  if (atomic_fetch_add(&made, 1) + 1 != when) return 0;
+  note("failed");
+  errno = error;
+  return 1;
 }
 
 static int is_due(int fd) {
@@ -44,6 +75,7 @@ static size_t shortened(size_t count) { return count < 3 ? count : count / 3; }
 #define PLAIN(name, pointer) \
   ssize_t name(int fd, pointer buffer, size_t count) { \
     REAL(name); \
+    if (fails(#name, fd)) return -1; \
     if (is_due(fd)) { \
       INTERRUPT \
       count = shortened(count); \
@@ -56,6 +88,7 @@ PLAIN(write, const void*)
 #define PLACED(name, pointer, offset_type) \
   ssize_t name(int fd, pointer buffer, size_t count, offset_type offset) { \
     REAL(name); \
+    if (fails(#name, fd)) return -1; \
     if (is_due(fd)) { \
       INTERRUPT \
       count = shortened(count); \
@@ -72,6 +105,7 @@ PLACED(pwrite64, const void*, off64_t)
   ssize_t name(int fd, const struct iovec* parts, int count more_parameters) { \
     REAL(name); \
     struct iovec first; \
+    if (fails(#name, fd)) return -1; \
     if (count > 0 && is_due(fd)) { \
       INTERRUPT \
       first = parts[0]; \
@@ -88,3 +122,17 @@ VECTOR(preadv, COMMA off_t offset, COMMA offset)
 VECTOR(preadv64, COMMA off64_t offset, COMMA offset)
 VECTOR(pwritev, COMMA off_t offset, COMMA offset)
 VECTOR(pwritev64, COMMA off64_t offset, COMMA offset)
+
+#define WHOLE(name, parameters, arguments) \
+  int name parameters { \
+    REAL(name); \
+    return fails(#name, fd) ? -1 : real arguments; \
+  }
+WHOLE(ftruncate, (int fd, off_t size), (fd, size))
+WHOLE(ftruncate64, (int fd, off64_t size), (fd, size))
+WHOLE(fallocate, (int fd, int mode, off_t offset, off_t size), (fd, mode, offset, size))
+WHOLE(fallocate64, (int fd, int mode, off64_t offset, off64_t size), (fd, mode, offset, size))
+WHOLE(fsync, (int fd), (fd))
+WHOLE(fdatasync, (int fd), (fd))
+WHOLE(fstat, (int fd, struct stat* stats), (fd, stats))
+WHOLE(fstat64, (int fd, struct stat64* stats), (fd, stats))

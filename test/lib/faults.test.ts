@@ -9,7 +9,7 @@
  *
  * VMSNAP_FAULTS=N tries N failures of each operation instead of one, VMSNAP_FAULTS=all every call with every error. Of short counts
  * the suite tries one pattern on a few operations, which the seed draws.
- * VMSNAP_FAULTS_ONLY=WORD leaves out the operations without this word in their names. VMSNAP_FAULTS_SEED draws the same ones again.
+ * VMSNAP_FAULTS_ONLY=WORD leaves out the operations without this word in their names. VMSNAP_FAULTS_SEED draws others, or the same ones again.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readdirSync, rmSync } from 'node:fs';
@@ -35,7 +35,10 @@ import { diskWorkspace, type Workspace } from './support/workspace.js';
 
 const ALL = process.env.VMSNAP_FAULTS === 'all';
 const SAMPLES = Number(process.env.VMSNAP_FAULTS ?? 1);
-const SEED = Number(process.env.VMSNAP_FAULTS_SEED ?? Math.floor(Math.random() * 2 ** 31));
+/** The suite draws the same every time: what it has not met yet is for the campaign to find. */
+const SEED = Number(
+  process.env.VMSNAP_FAULTS_SEED ?? (process.env.VMSNAP_FAULTS === undefined ? 1 : Math.floor(Math.random() * 2 ** 31)),
+);
 /** One operation in so many. */
 const SHORT_SHARE = 4;
 const ONLY = process.env.VMSNAP_FAULTS_ONLY ?? '';

@@ -16,7 +16,7 @@ import { createPacerShared, type PacerShared } from './pipeline/pacer.js';
 import type { LimitOptions, RunLimits } from './types.js';
 
 /** Node, the library and the main thread. */
-const PROCESS_BYTES = 72 * MIB;
+const PROCESS_BYTES = (Number.parseInt(process.versions.node, 10) >= 22 ? 88 : 72) * MIB;
 /** A worker thread with its JavaScript heap and code, and native buffers that do not depend on any size. */
 const THREAD_BYTES = 17 * MIB;
 export const WRITE_RATE_MIN = 64 * 1024;

@@ -20,11 +20,11 @@ import { type Workspace, workspace } from './support/workspace.js';
 const NOISE = randomMemory(64 * MIB);
 const EPOCH = new Date(1_700_000_000_000);
 const MEMORY_CASES: readonly (SaveOptions & { readonly limitMiB: number })[] = [
-  { limitMiB: 112, threads: 4, segmentSize: MIB },
-  { limitMiB: 130, threads: 4, segmentSize: 4 * MIB },
+  { limitMiB: 128, threads: 4, segmentSize: MIB },
+  { limitMiB: 144, threads: 4, segmentSize: 4 * MIB },
   { limitMiB: 200, threads: 8, segmentSize: 4 * MIB },
   { limitMiB: 260, threads: 4, segmentSize: 16 * MIB },
-  { limitMiB: 170, threads: 4, segmentSize: 4 * MIB, codec: 'zlib' },
+  { limitMiB: 192, threads: 4, segmentSize: 4 * MIB, codec: 'zlib' },
   { limitMiB: 200, threads: 4, segmentSize: 4 * MIB, level: 19 },
 ];
 

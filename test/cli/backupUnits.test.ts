@@ -7,7 +7,7 @@ import { needing } from '../support/needing.js';
 import { temporaryFolder } from './support/folder.js';
 import { codeBlocks } from './support/markdown.js';
 import { makeMemory } from './support/memory.js';
-import { MAIN, ROOT } from './support/paths.js';
+import { BUNDLE, ROOT } from './support/paths.js';
 import { runCli } from './support/runCli.js';
 
 /** systemd-analyze's measure, times ten: 29 as it is; 100 is a service without any of it. */
@@ -50,7 +50,7 @@ function house(t: ExecutionContext): string {
   writeFileSync(join(folder, 'mem'), makeMemory(600));
   const toml = `[jobs.web1]\nsource = "${folder}/mem"\nfolder = "${folder}/store"\nmetrics = "${folder}/metrics/{job}.prom"\n`;
   writeFileSync(join(folder, 'backup.toml'), toml);
-  program(join(folder, 'bin', 'vmsnap'), `exec '${process.execPath}' '${MAIN}' "$@"`);
+  program(join(folder, 'bin', 'vmsnap'), `exec '${process.execPath}' '${BUNDLE}' "$@"`);
   program(join(folder, 'bin', 'systemctl'), `echo "$@" >> '${folder}/systemctl.log'`);
   return folder;
 }
@@ -93,7 +93,7 @@ test('the units say how this vmsnap is called, and what it writes', async (t) =>
   const folder = house(t);
   await printUnits(t, folder);
   const read = (file: string): string[] => readFileSync(join(folder, 'units', file), 'utf8').split('\n');
-  const start = `ExecStart=${process.execPath} ${MAIN} backup --config ${folder}/backup.toml --lock-wait 6h`;
+  const start = `ExecStart=${process.execPath} ${BUNDLE} backup --config ${folder}/backup.toml --lock-wait 6h`;
   const written = [`ReadWritePaths=${folder}/store`, `ReadWritePaths=${folder}/metrics`];
   for (const [file, line] of [
     ['vmsnap-backup.service', start],

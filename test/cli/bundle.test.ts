@@ -1,8 +1,6 @@
 /**
- * The bundle is what users run, and everything else here is tested as it is compiled. So each command is called in both ways,
- * and must give the same; what may differ (times, paths of the program) is not compared.
- *
- * VMSNAP_TEST_BUNDLE=1 runs all tests of the command line over the bundle.
+ * The bundle is what users run and what all tests of the command line run; those of the library run the files as they are compiled.
+ * So each command is called in both ways, and must give the same; what may differ (times, paths of the program) is not compared.
  */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -10,7 +10,7 @@ import { temporaryFolder } from './support/folder.js';
 import { readSchema } from './support/jsonSchema.js';
 import { codeBlocks, consoleSteps, linkTargets } from './support/markdown.js';
 import { makeMemory } from './support/memory.js';
-import { MAIN, ROOT } from './support/paths.js';
+import { BUNDLE, ROOT } from './support/paths.js';
 
 const DOCUMENTS = [
   'README.md',
@@ -46,7 +46,7 @@ function exampleFolder(t: ExecutionContext): { folder: string; env: NodeJS.Proce
   const folder = temporaryFolder(t);
   const bin = join(temporaryFolder(t), 'bin');
   mkdirSync(bin);
-  writeFileSync(join(bin, 'vmsnap'), `#!/bin/sh\nexec '${process.execPath}' '${MAIN}' "$@"\n`);
+  writeFileSync(join(bin, 'vmsnap'), `#!/bin/sh\nexec '${process.execPath}' '${BUNDLE}' "$@"\n`);
   chmodSync(join(bin, 'vmsnap'), 0o755);
   const memory = makeMemory(1024);
   // Pages of text, once more, as in any real memory.
@@ -171,7 +171,7 @@ test('links lead somewhere', (t) => {
 test('all options are spelt in the documents as the program knows them', (t) => {
   // Those that are too rare for the help screen stand in the reference, which is made from the same definitions.
   const help = COMMANDS.map(({ name }) => name)
-    .map((name) => spawnSync(process.execPath, [MAIN, name, '--help'], { encoding: 'utf8' }).stdout)
+    .map((name) => spawnSync(process.execPath, [BUNDLE, name, '--help'], { encoding: 'utf8' }).stdout)
     .concat(readDocument('docs/reference.md'))
     .join('\n');
   const known = new Set(help.match(/--[a-z][a-z-]*/g));

@@ -6,12 +6,12 @@ import test from 'ava';
 import { needing } from '../support/needing.js';
 import { temporaryFolder } from './support/folder.js';
 import { makeMemory } from './support/memory.js';
-import { MAIN } from './support/paths.js';
+import { BUNDLE } from './support/paths.js';
 import { runCli } from './support/runCli.js';
 
 /** Runs a shell line in which `vmsnap` is the command, on a terminal of its own; escapes read ESC in what it shows. */
 function onTerminal(folder: string, line: string, env: Readonly<Record<string, string>> = {}): string {
-  const quoted = line.replaceAll('vmsnap', `'${process.execPath}' '${MAIN}'`);
+  const quoted = line.replaceAll('vmsnap', `'${process.execPath}' '${BUNDLE}'`);
   const result = spawnSync('script', ['-qec', quoted, '/dev/null'], {
     cwd: folder,
     encoding: 'utf8',
@@ -55,7 +55,7 @@ test('a reader that goes away is no error for a listing', async (t) => {
   const folder = temporaryFolder(t);
   writeFileSync(join(folder, 'mem'), makeMemory(24_000));
   t.is((await runCli(['save', '--quiet', '--frozen', 'mem', 'img'], { cwd: folder })).exitCode, 0);
-  const vmsnap = `'${process.execPath}' '${MAIN}'`;
+  const vmsnap = `'${process.execPath}' '${BUNDLE}'`;
   for (const view of ['', '--map', '--chunks', '--json', '--map --json', '--help']) {
     const line = `set -o pipefail; ${vmsnap} inspect ${view} img | true`;
     const { status, stderr } = spawnSync('bash', ['-c', line], { cwd: folder, encoding: 'utf8' });

@@ -8,11 +8,8 @@ const HERE = dirname(fileURLToPath(import.meta.url));
 /** The command line as it is compiled, file by file. */
 export const COMPILED = join(HERE, '..', '..', '..', 'cli', 'main.js');
 
-/** The command line as users run it. */
+/** The command line as users run it, and what the tests run. */
 export const BUNDLE = join(HERE, '..', '..', '..', 'bundle', 'vmsnap.cjs');
-
-/** What the tests run. */
-export const MAIN = process.env.VMSNAP_TEST_BUNDLE === '1' ? BUNDLE : COMPILED;
 
 /** The folder with package.json, docs and README.md. */
 export const ROOT = findRoot();

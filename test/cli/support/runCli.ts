@@ -3,7 +3,7 @@ import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process'
 import { closeSync, fstatSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { MAIN } from './paths.js';
+import { BUNDLE } from './paths.js';
 
 export interface CliResult {
   /** The exit code, or undefined if a signal ended the process. */
@@ -15,7 +15,7 @@ export interface CliResult {
 }
 
 export interface CliOptions {
-  /** Which entry; {@link MAIN} if nothing is said. */
+  /** Which entry; {@link BUNDLE} if nothing is said. */
   readonly program?: string;
   readonly cwd?: string;
   readonly env?: Readonly<Record<string, string>>;
@@ -59,7 +59,7 @@ class Journal {
 }
 
 export async function runCli(args: readonly string[], options: CliOptions = {}): Promise<CliResult> {
-  const [command, ...words] = [...(options.wrapper ?? []), process.execPath, options.program ?? MAIN, ...args];
+  const [command, ...words] = [...(options.wrapper ?? []), process.execPath, options.program ?? BUNDLE, ...args];
   const journal = options.journal === true ? new Journal() : undefined;
   const stdin = options.input === undefined && options.keepStdinOpen !== true ? 'ignore' : 'pipe';
   const child = spawn(command!, words, {

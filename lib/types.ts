@@ -4,6 +4,7 @@ import type { KnownPages, MemoryAttachment, MemoryFact, MemoryFormat } from '../
 import type { CodecName } from '../formats/vmsnap/layout.js';
 import type { PageCounts } from '../formats/vmsnap/manifest.js';
 import type { DsaCounters } from '../native/binding.js';
+import type { ErrorCode } from '../native/errors.js';
 import type { DsaDevice } from './dsaDevice.js';
 
 export type { CodecName, KnownPages, MemoryAttachment, MemoryFact, MemoryFormat, PageCounts };
@@ -646,7 +647,7 @@ export interface InspectReport {
   readonly complete: boolean;
   /** What is wrong, in the order of the file; empty for a sound image. */
   readonly problems: readonly {
-    readonly code: string;
+    readonly code: ErrorCode;
     readonly offset: number | undefined;
     readonly message: string;
   }[];

@@ -794,6 +794,8 @@ export interface NativeBinding {
   releaseLease(fd: number): number;
   /** renameat2(RENAME_NOREPLACE); where the file system cannot, link and unlink. @returns 0, -EEXIST, or a negative errno. */
   renameNoReplace(from: string, to: string): number;
+  /** renameat2(RENAME_EXCHANGE). @returns 0, -EINVAL where the file system cannot, or another negative errno. */
+  renameExchange(one: string, other: string): number;
   /** Size in bytes of a block device (BLKGETSIZE64), or a negative errno. */
   blockDeviceSize(fd: number): number;
   /** f_type of the file's file system (statfs), or a negative errno. */

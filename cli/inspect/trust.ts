@@ -1,15 +1,17 @@
 /** How much of an image can be believed. */
+
+import { EXIT_CODES } from '../../lib/errors.js';
 import type { InspectReport } from '../../lib/index.js';
 import { printable } from '../output/printable.js';
 import { formatCount } from '../output/units.js';
 
-const EXIT_CORRUPT = 14;
-const EXIT_UNSUPPORTED = 15;
-
+/** That of the worst problem: too new, then damaged, then whatever kept the image from being read, which says nothing against it. */
 export function reportExitCode(report: InspectReport): number {
   const { complete, problems } = report;
-  if (problems.some(({ code }) => code === 'UNSUPPORTED')) return EXIT_UNSUPPORTED;
-  return problems.length === 0 && (complete || isStream(report)) ? 0 : EXIT_CORRUPT;
+  const codes = problems.map(({ code }) => code);
+  if (codes.length === 0) return complete || isStream(report) ? 0 : EXIT_CODES.CORRUPT;
+  const worst = (['UNSUPPORTED', 'CORRUPT'] as const).find((code) => codes.includes(code)) ?? codes[0]!;
+  return EXIT_CODES[worst];
 }
 
 /** Of a stream only the beginning was read: that its end is unknown is no damage. */

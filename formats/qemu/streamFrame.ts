@@ -6,7 +6,7 @@
  */
 import { closeSync, writeSync } from 'node:fs';
 import { native, type QemuHead } from '../../native/binding.js';
-import { VmsnapError, wrapSystemError } from '../../native/errors.js';
+import { errnoError, VmsnapError, wrapSystemError } from '../../native/errors.js';
 import { createSpillFile } from '../spillFile.js';
 import { FLAG_EOS } from './pageRecords.js';
 
@@ -47,7 +47,8 @@ export function readStreamHead(head: Uint8Array): QemuHead {
     const index = new native.QemuIndex(fd, 0, head.length, fd);
     const found = index.readHead(new Int32Array(1), 0);
     if (found !== undefined) return found;
-    const { kind, offset, what } = index.fault();
+    const { kind, offset, what, error } = index.fault();
+    if (kind === 'system') throw errnoError(error, 'read the temporary file', path);
     throw kind === 'unsupported'
       ? new VmsnapError('UNSUPPORTED', `the attachment "qemu-head", offset ${offset}: ${what}`)
       : brokenHead();

@@ -13,7 +13,7 @@ import { sweepFolder } from '../files/sweep.js';
 import { isoSeconds } from '../options.js';
 import { save } from '../save.js';
 import { type FolderLock, lockFolder } from '../store/folderLock.js';
-import { isOfMachine, listStore } from '../store/listStore.js';
+import { isOfMachine, listStore, mayBeOfAny } from '../store/listStore.js';
 import { pruneStore } from '../store/prune.js';
 import { planRetention } from '../store/retention.js';
 import type { RetentionDecision, RetentionOptions, StoreEntry } from '../store/storeTypes.js';
@@ -57,6 +57,8 @@ type Findings = {
 class JobRun {
   readonly #job: BackupJob;
   readonly #context: JobContext;
+  /** One object for the whole run: secrets are read once for each. */
+  readonly #keys: SaveOptions['keys'];
   readonly #started = performance.now();
   readonly #startedAt: number;
   /** What the image is dated: once the lock is there, which may have been waited for for hours. */
@@ -84,6 +86,8 @@ class JobRun {
   constructor(job: BackupJob, context: JobContext) {
     this.#job = job;
     this.#context = context;
+    const keys = job.encryption?.keys;
+    this.#keys = keys && { ...keys, onWarning: this.#onKeyWarning };
     this.#startedAt = context.now();
     this.#madeAt = this.#startedAt;
   }
@@ -163,6 +167,8 @@ class JobRun {
     const own = entries.filter((entry) => isOfMachine(entry, this.#machine));
     const { base, reason, warnings } = chooseBase(own, fullEvery, this.#madeAt);
     for (const warning of warnings) this.#warn(warning);
+    for (const { problem } of entries.filter(mayBeOfAny))
+      this.#warn({ code: 'not-good', message: `${problem!.message} (it is taken as no base)` });
     this.#setPlan(base, reason);
     this.#found.image = this.#freeName();
     if (dryRun) this.#planPrune(entries, own.at(-1)?.group, base);
@@ -279,12 +285,13 @@ class JobRun {
 
   get #encryption(): SaveOptions['encryption'] {
     const { encryption } = this.#job;
-    return encryption && { ...encryption.encryption, onWarning: (warning) => this.#warn(warning) };
+    return encryption && { ...encryption.encryption, onWarning: this.#onKeyWarning };
   }
 
-  get #keys(): SaveOptions['keys'] {
-    return this.#job.encryption?.keys;
-  }
+  /** Written by and read with one file, the image gives one warning. */
+  readonly #onKeyWarning = (warning: Warning): void => {
+    if (!this.#warnings.some(({ message }) => message === warning.message)) this.#warn(warning);
+  };
 
   #save(image: string, base: StoreEntry | undefined): Promise<SaveResult> {
     const { source, machine, save: settings } = this.#job;

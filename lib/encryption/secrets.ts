@@ -147,9 +147,14 @@ function readableByOthers(file: string): Warning {
   return { code: 'key-readable', message: `${file} holds a secret, and others may read it: chmod 600` };
 }
 
+/** The name of a file in the folder of credentials. */
+export function isCredentialName(name: string): boolean {
+  return name !== '' && !name.includes('/') && !name.startsWith('.');
+}
+
 function readCredential({ credential }: SecretSources): string | undefined {
   if (credential === undefined) return undefined;
-  if (credential.includes('/') || credential.startsWith('.') || credential === '')
+  if (!isCredentialName(credential))
     throw new VmsnapError('USAGE', `${JSON.stringify(credential)} is not the name of a credential`);
   const folder = process.env.CREDENTIALS_DIRECTORY;
   if (folder !== undefined && folder !== '') return readText(join(folder, credential));

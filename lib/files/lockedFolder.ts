@@ -3,10 +3,11 @@
  * child that inherits the descriptor holds it too. What nobody holds is a leftover of a killed run.
  */
 import { randomBytes } from 'node:crypto';
-import { closeSync, constants, fstatSync, mkdirSync, openSync, readdirSync, rmSync } from 'node:fs';
+import { closeSync, constants, mkdirSync, openSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { native } from '../../native/binding.js';
 import { errnoError, VmsnapError, withSystemErrors, wrapSystemError } from '../../native/errors.js';
+import { openFileStats } from '../../native/fileStats.js';
 import { isBusy, isStill } from './fileLock.js';
 
 export class LockedFolder {
@@ -30,8 +31,17 @@ export class LockedFolder {
           throw new VmsnapError('LOCKED', `another vmsnap works in ${path}`, { path, hint: 'wait until it is done' });
         continue;
       }
-      const folder = LockedFolder.#lock(path);
+      const folder = LockedFolder.#lockNew(path);
       if (folder !== undefined) return folder;
+    }
+  }
+
+  static #lockNew(path: string): LockedFolder | undefined {
+    try {
+      return LockedFolder.#lock(path);
+    } catch (error) {
+      removeEmpty(path);
+      throw error;
     }
   }
 
@@ -61,12 +71,32 @@ export class LockedFolder {
     this.#open = false;
   }
 
-  /** Removes it with all that is in it. Does nothing after a release. */
-  remove(): void {
-    if (!this.#open) return;
-    rmSync(this.path, { recursive: true, force: true });
-    this.release();
+  /** Removes it with all that is in it. Does nothing after a release. @returns what kept it from going: the next run removes it then. */
+  remove(): VmsnapError | undefined {
+    if (!this.#open) return undefined;
+    try {
+      removeTree(this.path);
+      return undefined;
+    } catch (error) {
+      if (error instanceof VmsnapError) return error;
+      throw error;
+    } finally {
+      this.release();
+    }
   }
+}
+
+/** On the way out of a failure, which is the one to tell. */
+function removeEmpty(path: string): void {
+  try {
+    rmdirSync(path);
+  } catch {
+    // The next run removes it.
+  }
+}
+
+function removeTree(path: string): void {
+  withSystemErrors('remove', path, () => rmSync(path, { recursive: true, force: true }));
 }
 
 function openFolder(path: string): number {
@@ -85,12 +115,12 @@ function sweep(parent: string, prefix: string): void {
   }
 }
 
-/** @returns false where somebody holds it. @throws what is no folder of ours, or cannot be removed. */
-function removeLeftover(path: string): boolean {
+/** Removes a folder that nobody works in. @returns false where somebody holds it. @throws what is no folder of ours, or cannot be removed. */
+export function removeLeftover(path: string): boolean {
   const fd = withSystemErrors('open the folder', path, () => openFolder(path));
   try {
     // In a folder that all may write, such as /dev/shm, another user could lead a removal astray.
-    if (fstatSync(fd).uid !== process.geteuid!())
+    if (openFileStats({ fd, path }).uid !== process.geteuid!())
       throw new VmsnapError('PERMISSION', `the folder ${path} is another user's`, {
         path,
         hint: 'choose another name',
@@ -98,7 +128,7 @@ function removeLeftover(path: string): boolean {
     const locked = native.tryLock(fd);
     if (isBusy(locked)) return false;
     if (locked !== 0) throw errnoError(locked, 'lock', path);
-    if (isStill(path, fd)) withSystemErrors('remove', path, () => rmSync(path, { recursive: true, force: true }));
+    if (isStill(path, fd)) removeTree(path);
     return true;
   } finally {
     closeSync(fd);

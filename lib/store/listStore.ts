@@ -81,3 +81,8 @@ export function isOfMachine({ machine, sourceName }: StoreEntry, wanted: string)
   if (machine.uuid?.toLowerCase() === wanted.toLowerCase() || machine.name === wanted) return true;
   return machine.uuid === undefined && machine.name === undefined && sourceName === wanted;
 }
+
+/** On a disk that fails nobody can tell whose image it is. What only others may read is theirs. */
+export function mayBeOfAny({ state, group, problem }: StoreEntry): boolean {
+  return state === 'unreadable' && group === undefined && problem?.code !== 'PERMISSION';
+}

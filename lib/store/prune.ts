@@ -11,7 +11,7 @@ import type { VerifyResult, Warning } from '../types.js';
 import { verify } from '../verify.js';
 import { Calendar } from './calendar.js';
 import { lockFolder } from './folderLock.js';
-import { listStore } from './listStore.js';
+import { listStore, mayBeOfAny } from './listStore.js';
 import { removeImages } from './removal.js';
 import { checkPolicy, createdTime, planRetention } from './retention.js';
 import type { PruneOptions, PruneResult, RetentionDecision, StoreEntry } from './storeTypes.js';
@@ -126,7 +126,7 @@ class Prune {
 
   #warnOf(decisions: readonly RetentionDecision[]): void {
     for (const { entry, keep, reasons } of decisions) {
-      if (reasons[0]?.rule === 'other-machine') continue;
+      if (reasons[0]?.rule === 'other-machine' && !mayBeOfAny(entry)) continue;
       if (entry.state !== 'good' && keep) {
         this.#warn({ code: 'not-good', message: `${entry.problem!.message} (it is left alone)` });
       }

@@ -79,12 +79,13 @@ Napi::Value seek_file_hole(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(seek_hole(fd, offset, end)));
 }
 
+template <int (*Rename)(const char* from, const char* to)>
 Napi::Value rename_file(const Napi::CallbackInfo& info) {
   Arguments arguments(info);
   const std::string from = arguments.path(0, "from");
   const std::string to = arguments.path(1, "to");
   if (!arguments.ok()) return info.Env().Undefined();
-  return Napi::Number::New(info.Env(), rename_no_replace(from.c_str(), to.c_str()));
+  return Napi::Number::New(info.Env(), Rename(from.c_str(), to.c_str()));
 }
 
 }  // namespace
@@ -104,7 +105,8 @@ void register_files(Napi::Env env, Napi::Object exports) {
   export_function(env, exports, "takeReadLease", of_file<take_read_lease>);
   export_function(env, exports, "readLeaseHeld", of_file<read_lease_held>);
   export_function(env, exports, "releaseLease", of_file<release_lease>);
-  export_function(env, exports, "renameNoReplace", rename_file);
+  export_function(env, exports, "renameNoReplace", rename_file<rename_no_replace>);
+  export_function(env, exports, "renameExchange", rename_file<rename_exchange>);
   export_function(env, exports, "blockDeviceSize", of_file<block_device_bytes>);
   export_function(env, exports, "fileSystemType", of_file<file_system_type>);
 }

@@ -51,6 +51,10 @@ int rename_by_link(const char* from, const char* to) {
   return unlink(from) == 0 ? 0 : -errno;
 }
 
+int rename_exchange(const char* one, const char* other) {
+  return renameat2(AT_FDCWD, one, AT_FDCWD, other, RENAME_EXCHANGE) == 0 ? 0 : -errno;
+}
+
 int64_t block_device_bytes(int fd) {
   uint64_t size_bytes = 0;
   return ioctl(fd, BLKGETSIZE64, &size_bytes) == 0 ? static_cast<int64_t>(size_bytes) : -int64_t{errno};

@@ -18,6 +18,9 @@ int rename_no_replace(const char* from, const char* to);
 /// The second way alone. If it fails half-way both names are there.
 int rename_by_link(const char* from, const char* to);
 
+/// Each gets the other's name, at once. -EINVAL or -ENOSYS where the file system knows no such rename.
+int rename_exchange(const char* one, const char* other);
+
 /// Size of a block device in bytes, or a negative errno.
 int64_t block_device_bytes(int fd);
 

@@ -169,6 +169,21 @@ TEST(rename_never_replaces) {
   }
 }
 
+TEST(rename_exchanges_folders) {
+  for (const std::string& parent : folders_to_try()) {
+    const TempFolder folder(parent);
+    const std::string one = folder.path("one");
+    const std::string other = folder.path("other");
+    for (const std::string& path : {one, other}) CHECK_EQ(mkdir(path.c_str(), 0700), 0);
+    open_or_abort(one + "/of one", O_WRONLY | O_CREAT);
+    CHECK_EQ(rename_exchange(one.c_str(), other.c_str()), 0);
+    CHECK(file_exists(other + "/of one") && file_exists(one));
+    CHECK(!file_exists(one + "/of one"));
+    CHECK_EQ(rename_exchange(one.c_str(), folder.path("none").c_str()), -ENOENT);
+    for (const std::string& path : {other + "/of one", one, other}) CHECK_EQ(remove(path.c_str()), 0);
+  }
+}
+
 TEST(kinds_of_files) {
   const UniqueFd file = temp_file();
   CHECK_EQ(block_device_bytes(file.get()), int64_t{-ENOTTY});

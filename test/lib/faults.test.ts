@@ -29,7 +29,8 @@ import {
   runOperation,
   runShort,
 } from './support/failingCalls.js';
-import { OPERATIONS, type Operation, type Outcome, TEMPORARY } from './support/faultOperations.js';
+import { type Operation, type Outcome, TEMPORARY } from './support/faultOperation.js';
+import { OPERATIONS } from './support/faultOperations.js';
 import { missingStrace } from './support/strace.js';
 import { diskWorkspace, type Workspace } from './support/workspace.js';
 
@@ -94,31 +95,33 @@ async function faultOf(
   return fault === undefined ? undefined : `exit code ${code}: ${fault}: ${told}`;
 }
 
-/** What is wrong with what is left behind: nothing may be, unless it could not be removed; then the next run does that. */
+/** What is wrong with what is left behind: nothing may be, unless it could not be removed or is told; then the next run removes it. */
 async function leftoverFault(
   operation: Operation,
   folder: Workspace,
+  { stderr }: CliResult,
   injection?: Injection,
 ): Promise<string | undefined> {
   const left = leftovers(operation, folder);
   if (left.length === 0) return undefined;
+  const isTold = left.every((name) => stderr.includes(folder.path(name.split('/')[0]!)));
   const removalFailed = injection !== undefined && hindersRemoval(injection);
-  if (!removalFailed) {
-    for (const name of left) rmSync(folder.path(name), { recursive: true });
+  if (!removalFailed && !isTold) {
+    for (const name of left) rmSync(folder.path(name), { recursive: true, force: true });
     return `left behind: ${left}`;
   }
   operation.reset(folder);
   const next = await runOperation(operation, folder);
   const fault = await faultOf(operation, folder, next, []);
   const still = leftovers(operation, folder);
-  for (const name of still) rmSync(folder.path(name), { recursive: true });
+  for (const name of still) rmSync(folder.path(name), { recursive: true, force: true });
   if (fault !== undefined) return `the next run: ${fault}`;
   return still.length === 0 ? undefined : `the next run leaves ${still}`;
 }
 
 /** What is no longer known for our own file must stay. */
 function hindersRemoval({ call, lasts, unlinkFails }: Injection): boolean {
-  return unlinkFails === true || call.startsWith('unlink') || (lasts === true && /stat/.test(call));
+  return unlinkFails === true || call.startsWith('unlink') || call === 'rmdir' || (lasts === true && /stat/.test(call));
 }
 
 /** Every failure there is to try. */
@@ -174,13 +177,13 @@ for (const operation of CHOSEN) {
       const result = await runFailing(operation, folder, injection, library);
       // Nothing failed, or only in Node itself: it says nothing of the command.
       if (result.injected === 0) {
-        for (const name of leftovers(operation, folder)) rmSync(folder.path(name), { recursive: true });
+        for (const name of leftovers(operation, folder)) rmSync(folder.path(name), { recursive: true, force: true });
         operation.reset(folder);
         continue;
       }
       const fault =
         (await faultOf(operation, folder, result, CODES[injection.error])) ??
-        (await leftoverFault(operation, folder, injection));
+        (await leftoverFault(operation, folder, result, injection));
       failed++;
       const code = result.exitCode ?? -1;
       codes.set(code, (codes.get(code) ?? 0) + 1);
@@ -215,6 +218,36 @@ withStrace('prune: an image that cannot be read keeps all that may be its base',
   const path = (name: string) => folder.path(`store/${name}`);
   for (const name of ['old', 'full', 'second', 'third'])
     t.true(result.stderr.includes(`${path(name)} is left: it may be the base of ${path('protected')}`), result.stderr);
+});
+
+/** Fails every call of one kind on one file of an operation. */
+async function failingOn(t: ExecutionContext, name: string, file: string, call: string, when = 1) {
+  const operation = OPERATIONS.find((each) => each.name === name)!;
+  const folder = await setting(t, operation);
+  const injection: Injection = { call, when, error: 'EIO', lasts: true };
+  const result = await runFailing({ ...operation, files: [file] }, folder, injection);
+  t.true(result.injected > 0);
+  t.is(await faultOf(operation, folder, result, CODES.EIO), undefined);
+  return { folder, result };
+}
+
+withStrace('backup: an image that cannot be read may be of this machine, and is told', async (t) => {
+  const { folder, result } = await failingOn(t, 'backup, a differential image', 'store/second', 'openat');
+  t.is(result.exitCode, 3, result.stderr);
+  const about = `cannot open the image ${folder.path('store/second')}: input/output error (EIO)`;
+  t.true(result.stderr.includes(`${about} (it is taken as no base)`), result.stderr);
+  t.true(result.stderr.includes(`${about} (it is left alone)`), result.stderr);
+});
+
+withStrace('inspect: an index that cannot be read is no damage', async (t) => {
+  const { result } = await failingOn(t, 'inspect', 'store/second', 'pread64', 6);
+  t.is(result.exitCode, 20, result.stderr);
+});
+
+withStrace('load --machine: the new folder is there where the old one cannot be removed', async (t) => {
+  const { folder, result } = await failingOn(t, 'load --machine', '.machine.vmsnap-tmp', 'getdents64');
+  t.is(result.exitCode, 3, result.stderr);
+  t.true(result.stderr.includes(`the old folder is left as ${folder.path('.machine.vmsnap-tmp')}`), result.stderr);
 });
 
 function missingCompiler(): string | undefined {
@@ -252,7 +285,7 @@ for (const operation of drawn()) {
       const result = await runShort(operation, folder, library, every, interrupts);
       const what = `seed ${SEED}: every ${every}${interrupts ? ', interrupted' : ''}: ${result.stderr}`;
       t.is(await faultOf(operation, folder, result, interrupts ? CODES.EINTR : []), undefined, what);
-      t.is(await leftoverFault(operation, folder), undefined, what);
+      t.is(await leftoverFault(operation, folder, result), undefined, what);
       // The system restarts reads of files by itself, so EINTR may be an error; a short count may not.
       if (!interrupts) t.true((operation.done ?? [0]).includes(result.exitCode ?? -1), what);
       operation.reset(folder);

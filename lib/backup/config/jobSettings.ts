@@ -7,6 +7,7 @@ import {
   SEGMENT_MAX_BYTES,
   SEGMENT_MIN_BYTES,
 } from '../../../formats/vmsnap/layout.js';
+import { isCredentialName } from '../../encryption/secrets.js';
 import { WRITE_RATE_MIN } from '../../limits.js';
 import { CODECS, DETECTORS, FORMATS, LAYOUTS } from '../../optionWords.js';
 import type { CodecName, DetectorName, LayoutName, MachineOptions, SourceOptions } from '../../types.js';
@@ -154,6 +155,27 @@ function readSettings(table: ConfigTable, home: string): JobSettings {
   } as JobSettings;
 }
 
+const SECRETS = ['credential', 'passphrase-file', 'passphrase-command'];
+const RECIPIENTS = ['recipient', 'recipients-file'];
+
+/** A credential may hold recipients or an identity; what it holds is known when the job runs. */
+function requireOneWay(table: ConfigTable): void {
+  const [secrets, recipients] = [SECRETS, RECIPIENTS].map((keys) => keys.filter((key) => table.has(key))) as [
+    string[],
+    string[],
+  ];
+  if (secrets.length + recipients.length === 0)
+    throw table.wrong(undefined, 'names nobody who can read the images', 'as { credential = "vmsnap-key" }');
+  const isPassphrase = secrets.some((key) => key !== 'credential');
+  if (secrets.length < 2 && !(isPassphrase && recipients.length > 0)) return;
+  const [first, second] = [...secrets, ...recipients];
+  throw table.wrong(
+    second,
+    `and ${first} exclude each other`,
+    'an image is encrypted for recipients, or with one passphrase',
+  );
+}
+
 function readEncryption(table: ConfigTable | undefined, home: string): JobEncryption | undefined {
   if (table === undefined) return undefined;
   const recipient = table.string('recipient');
@@ -172,8 +194,9 @@ function readEncryption(table: ConfigTable | undefined, home: string): JobEncryp
       'it begins with age1; a secret key has no place here',
     );
   const hasSecret = Object.values(secret).some((value) => value !== undefined);
-  if (recipient === undefined && recipientsFile === undefined && !hasSecret)
-    throw table.wrong(undefined, 'names nobody who can read the images', 'as { credential = "vmsnap-key" }');
+  requireOneWay(table);
+  if (secret.credential !== undefined && !isCredentialName(secret.credential))
+    throw table.wrong('credential', 'must be the name of a credential', 'LoadCredential=NAME:FILE in the service');
   const encryption = {
     recipients: recipient === undefined ? [] : [recipient],
     recipientsFiles: recipientsFile === undefined ? [] : [recipientsFile],
@@ -272,8 +295,7 @@ function readHealthCheck(table: ConfigTable | undefined, home: string): HealthCh
     return { url: { kind: 'text', text }, timeoutSeconds, retries };
   }
   if (file !== undefined) return { url: { kind: 'file', file: resolve(home, file) }, timeoutSeconds, retries };
-  if (name!.includes('/') || name!.startsWith('.'))
-    throw table.wrong('url-credential', 'must be the name of a credential');
+  if (!isCredentialName(name!)) throw table.wrong('url-credential', 'must be the name of a credential');
   return { url: { kind: 'credential', name: name! }, timeoutSeconds, retries };
 }
 

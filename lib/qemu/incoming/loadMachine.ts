@@ -1,9 +1,10 @@
 /** `load --machine`: a folder with all that QEMU needs to bring a machine back, and the words for it. */
 import { closeSync, lstatSync, openSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { constants } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
 import { native } from '../../../native/binding.js';
 import { errnoError, VmsnapError, withSystemErrors } from '../../../native/errors.js';
-import { LockedFolder } from '../../files/lockedFolder.js';
+import { LockedFolder, removeLeftover } from '../../files/lockedFolder.js';
 import { syncFile, syncFolder } from '../../files/replacementFile.js';
 import { temporaryName } from '../../files/sweep.js';
 import type { LoadResult } from '../../types.js';
@@ -16,6 +17,7 @@ import { placeMemoryFiles, writeMemoryFile } from './memoryFiles.js';
 import { sendStream } from './migrationStream.js';
 import { memoryArguments, recordedCommand, restoreCommands, waitingArguments } from './qemuArguments.js';
 
+const { EINVAL, ENOSYS } = constants.errno;
 const STATE_FILE = 'device-state';
 const QMP_SOCKET = 'qmp';
 
@@ -40,6 +42,7 @@ export async function loadMachine(
     try {
       const results = await fill(image, temporary.path, { ...options, onWarning: (warning) => warnings.add(warning) });
       await publish(temporary, target, replaced);
+      if (replaced) removeOld(temporary.path, warnings);
       return describe(image, target, results, warnings, started);
     } finally {
       temporary.remove();
@@ -72,7 +75,7 @@ async function fill(image: MachineImage, folder: string, options: LoadMachineOpt
 
 /** @returns whether there is something to replace. @throws EXISTS: it is there, and is not to be, or may not be, replaced. */
 function requireReplaceable(target: string, force: boolean): boolean {
-  const found = lstatSync(target, { throwIfNoEntry: false });
+  const found = withSystemErrors('look at', target, () => lstatSync(target, { throwIfNoEntry: false }));
   if (found === undefined) return false;
   if (!force)
     throw new VmsnapError('EXISTS', `the folder ${target} exists already`, {
@@ -80,7 +83,8 @@ function requireReplaceable(target: string, force: boolean): boolean {
       hint: 'use --force to replace it, or choose another name',
     });
   // Only what an earlier load has made: a folder may hold anything.
-  const others = found.isDirectory() ? readdirSync(target).filter((name) => !isOwnName(name)) : [basename(target)];
+  const names = () => withSystemErrors('look into the folder', target, () => readdirSync(target));
+  const others = found.isDirectory() ? names().filter((name) => !isOwnName(name)) : [basename(target)];
   if (others.length === 0) return true;
   throw new VmsnapError('EXISTS', `${target} is no folder of a machine: it has ${others[0]}`, {
     path: target,
@@ -92,23 +96,45 @@ function isOwnName(name: string): boolean {
   return [STATE_FILE, MACHINE_ATTACHMENT, QMP_SOCKET].includes(name) || name.startsWith('memory-');
 }
 
-/** The old folder is moved aside before the new one gets the name, and back if that fails. */
+/** The old folder, if there is one, gets the name that the new one had. */
 async function publish(temporary: LockedFolder, target: string, replaced: boolean): Promise<void> {
   await syncFolder(temporary.path);
-  const aside = `${temporary.path}-old`;
-  if (replaced) {
-    // Of a run that was killed here, after another load has made the folder again.
-    rmSync(aside, { recursive: true, force: true });
-    withSystemErrors('move aside', target, () => renameSync(target, aside));
-  }
-  const status = native.renameNoReplace(temporary.path, target);
-  if (status !== 0) {
-    if (replaced) renameSync(aside, target);
-    throw errnoError(status, 'rename the finished folder to', target);
-  }
+  const status = replaced ? exchange(temporary.path, target) : native.renameNoReplace(temporary.path, target);
+  if (status !== 0) throw errnoError(status, 'rename the finished folder to', target);
   temporary.release();
-  if (replaced) rmSync(aside, { recursive: true, force: true });
-  await syncFolder(dirname(target));
+  try {
+    await syncFolder(dirname(target));
+  } catch (error) {
+    if (!replaced || !(error instanceof VmsnapError)) throw error;
+    // After a power cut the old one may have the name again.
+    const message = `${error.message}; the old folder is kept as ${temporary.path} until the next load`;
+    throw new VmsnapError(error.code, message, { path: error.path, cause: error });
+  }
+}
+
+/** At once, so that one of them has the name at every moment; where the file system cannot, by a third name. */
+function exchange(path: string, target: string): number {
+  const status = native.renameExchange(path, target);
+  if (status !== -EINVAL && status !== -ENOSYS) return status;
+  const aside = `${path}-old`;
+  // Of a run that was killed here.
+  withSystemErrors('remove', aside, () => rmSync(aside, { recursive: true, force: true }));
+  withSystemErrors('move aside', target, () => renameSync(target, aside));
+  const renamed = native.renameNoReplace(path, target);
+  const freeName = renamed === 0 ? path : target;
+  withSystemErrors(`rename to ${freeName}`, aside, () => renameSync(aside, freeName));
+  return renamed;
+}
+
+/** What is wrong with it does not touch the new one. */
+function removeOld(path: string, warnings: Warnings): void {
+  try {
+    if (!removeLeftover(path)) throw new VmsnapError('LOCKED', `another vmsnap works in ${path}`, { path });
+  } catch (error) {
+    if (!(error instanceof VmsnapError)) throw error;
+    const message = `the old folder is left as ${path}, and the next load removes it: ${error.message}`;
+    warnings.add({ code: 'old-folder-left', message });
+  }
 }
 
 function describe(

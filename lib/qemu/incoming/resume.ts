@@ -155,7 +155,8 @@ class Attempt {
 
   async #untilEnd(qemu: QemuProcess): Promise<QemuEnd> {
     const end = await qemu.ended;
-    this.#removeFolders();
+    for (const { message } of this.#removeFolders())
+      this.#warnings.add({ code: 'old-folder-left', message: `${message}; the next resume removes it` });
     return end;
   }
 
@@ -186,9 +187,11 @@ class Attempt {
     this.#removeFolders();
   }
 
-  #removeFolders(): void {
-    for (const folder of this.#folders) folder.remove();
+  /** @returns what kept any from going. */
+  #removeFolders(): VmsnapError[] {
+    const faults = this.#folders.map((folder) => folder.remove());
     this.#folders = [];
+    return faults.filter((fault) => fault !== undefined);
   }
 
   #result(

@@ -2,9 +2,10 @@
  * A program that behaves like a QEMU with `-incoming defer`, and goes wrong where it is told to:
  * `node fakeQemu.js --log FOLDER --fault STEP[:COMMAND] ... -qmp unix:PATH,server=on,wait=off`.
  *
- * It keeps its arguments, the commands and the stream in FOLDER, and its process id.
+ * It keeps its arguments, the commands and the stream in FOLDER, and its process id; with `--runs FILE` also that memory file once it
+ * runs, and then it ends as soon as nobody is connected.
  */
-import { appendFileSync, writeFileSync } from 'node:fs';
+import { appendFileSync, copyFileSync, writeFileSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { tail } from '../../support/qemuStream.js';
@@ -29,6 +30,7 @@ const [fault, at] = (after('--fault') ?? 'none').split(':') as [Fault, string | 
 const machineType = args.includes('--type') ? after('--type')! : 'pc-q35-7.2';
 const memoryBytes = args.includes('--memory') ? Number(after('--memory')) : MEMORY_BYTES;
 const minor = args.includes('--minor') ? Number(after('--minor')) : 2;
+const memoryFile = args.includes('--runs') ? after('--runs')! : undefined;
 const received: Buffer[] = [];
 let status = 'inmigrate';
 let migration = 'none';
@@ -55,6 +57,9 @@ createServer((socket) => {
     for (const line of lines) answer(JSON.parse(line) as Command, say);
   });
   socket.on('error', () => {});
+  socket.on('close', () => {
+    if (memoryFile !== undefined && status === 'running') process.exit(0);
+  });
 }).listen(path);
 
 interface Command {
@@ -74,6 +79,7 @@ function answer({ execute, arguments: given, id }: Command, say: (message: objec
   if (execute === 'quit') process.exit(0);
   if (execute === 'migrate-incoming') listen(given!.uri!.replace(/^unix:/, ''));
   if (execute === 'cont') status = fault === 'not-running' ? 'internal-error' : 'running';
+  if (execute === 'cont' && memoryFile !== undefined) copyFileSync(memoryFile, join(folder, 'memory'));
   say({ id, return: value(execute) });
 }
 

@@ -72,33 +72,23 @@ static size_t shortened(size_t count) { return count < 3 ? count : count / 3; }
     return -1; \
   }
 
-#define PLAIN(name, pointer) \
-  ssize_t name(int fd, pointer buffer, size_t count) { \
+#define COMMA ,
+#define ONE_PART(name, pointer, more_parameters, more_arguments) \
+  ssize_t name(int fd, pointer buffer, size_t count more_parameters) { \
     REAL(name); \
     if (fails(#name, fd)) return -1; \
     if (is_due(fd)) { \
       INTERRUPT \
       count = shortened(count); \
     } \
-    return real(fd, buffer, count); \
+    return real(fd, buffer, count more_arguments); \
   }
-PLAIN(read, void*)
-PLAIN(write, const void*)
-
-#define PLACED(name, pointer, offset_type) \
-  ssize_t name(int fd, pointer buffer, size_t count, offset_type offset) { \
-    REAL(name); \
-    if (fails(#name, fd)) return -1; \
-    if (is_due(fd)) { \
-      INTERRUPT \
-      count = shortened(count); \
-    } \
-    return real(fd, buffer, count, offset); \
-  }
-PLACED(pread, void*, off_t)
-PLACED(pread64, void*, off64_t)
-PLACED(pwrite, const void*, off_t)
-PLACED(pwrite64, const void*, off64_t)
+ONE_PART(read, void*, , )
+ONE_PART(write, const void*, , )
+ONE_PART(pread, void*, COMMA off_t offset, COMMA offset)
+ONE_PART(pread64, void*, COMMA off64_t offset, COMMA offset)
+ONE_PART(pwrite, const void*, COMMA off_t offset, COMMA offset)
+ONE_PART(pwrite64, const void*, COMMA off64_t offset, COMMA offset)
 
 // Of several parts the first is done, and a third of it.
 #define VECTOR(name, more_parameters, more_arguments) \
@@ -115,7 +105,6 @@ PLACED(pwrite64, const void*, off64_t)
     } \
     return real(fd, parts, count more_arguments); \
   }
-#define COMMA ,
 VECTOR(readv, , )
 VECTOR(writev, , )
 VECTOR(preadv, COMMA off_t offset, COMMA offset)

@@ -9,7 +9,7 @@ import { constants as system } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { BUNDLE } from '../../cli/support/paths.js';
 import { type CliResult, runCli } from '../../cli/support/runCli.js';
-import { type Operation, TEMPORARY } from './faultOperations.js';
+import { type Operation, TEMPORARY } from './faultOperation.js';
 import type { Workspace } from './workspace.js';
 
 const COMMAND_SECONDS_MAX = 60;
@@ -202,7 +202,7 @@ async function run(
       cwd: folder.folder,
       // The library is for the command, and not for the shell.
       wrapper: [...LIMIT, ...shell, ...wrapper, 'env', ...variables],
-      env: { UV_USE_IO_URING: '0', TMPDIR: folder.path(TEMPORARY) },
+      env: { UV_USE_IO_URING: '0', TMPDIR: folder.path(TEMPORARY), ...operation.env },
     });
   } finally {
     for (const [i, pair] of peers.entries()) await endPeer(folder, pair, running[i]!);

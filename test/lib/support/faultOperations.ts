@@ -3,6 +3,9 @@ import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync,
 import { join } from 'node:path';
 import { load, type SaveOptions, save, verify } from '../../../lib/index.js';
 import * as qemu from '../../support/qemuStream.js';
+import { BACKUPS } from './faultBackups.js';
+import { MACHINES } from './faultMachines.js';
+import { nothing, type Operation, type Outcome, TEMPORARY, THREADS } from './faultOperation.js';
 import { makeKey } from './keys.js';
 import { KIB, MIB, mixedMemory, PAGE } from './memory.js';
 import { makeFifo } from './pipes.js';
@@ -22,46 +25,6 @@ const BASE_MEMORY = Buffer.from(MEMORY);
 mixedMemory(60 * KIB, 9).copy(BASE_MEMORY, 100 * KIB);
 const ATTACHED = Buffer.from('what the machine was made of\n'.repeat(3000));
 const GEOMETRY: SaveOptions = { segmentSize: MIB, frozen: true, threads: 2 };
-/** More than one of either would not lead to other calls. */
-const THREADS = ['--threads', '2'];
-
-export interface Outcome {
-  readonly exitCode: number;
-  readonly stdout: string;
-  readonly stderr: string;
-  /** It says that it did what it was to do. */
-  readonly done: boolean;
-}
-
-export interface Operation {
-  readonly name: string;
-  readonly prepare: (folder: Workspace) => Promise<void>;
-  readonly args: (folder: Workspace) => readonly string[];
-  /** Files whose calls fail; '' is the folder itself. */
-  readonly files: readonly string[];
-  /** Named pipes that are standard input and output. */
-  readonly stdin?: string;
-  readonly stdout?: string;
-  /** From and to: what stands at the other ends of pipes. */
-  readonly peers?: readonly (readonly [string, string])[];
-  /** It makes files without names in the folder for temporary ones, and their calls fail too. */
-  readonly spills?: boolean;
-  /** Exit codes of success; default 0. */
-  readonly done?: readonly number[];
-  /** What a failing call may lead to besides its own code. */
-  readonly codes?: readonly number[];
-  /** Hidden files that stay. */
-  readonly keeps?: readonly string[];
-  /** What is wrong with the files, or undefined. */
-  readonly check: (folder: Workspace, outcome: Outcome) => Promise<string | undefined>;
-  /** Puts the folder back to where it was. */
-  readonly reset: (folder: Workspace) => void;
-}
-
-/** The folder for temporary files, beside what the command works on. */
-export const TEMPORARY = 'tmp';
-
-const nothing = () => {};
 
 async function writeInputs(folder: Workspace): Promise<void> {
   writeFileSync(folder.path('memory'), MEMORY);
@@ -488,4 +451,6 @@ export const OPERATIONS: readonly Operation[] = [
     check: storeFault,
     reset: resetStore,
   },
+  ...BACKUPS,
+  ...MACHINES,
 ];

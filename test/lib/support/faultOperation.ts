@@ -1,0 +1,44 @@
+/** A command whose system calls fail (faults.test.ts). */
+import type { Workspace } from './workspace.js';
+
+/** More than one would not lead to other calls. */
+export const THREADS = ['--threads', '2'];
+
+export interface Outcome {
+  readonly exitCode: number;
+  readonly stdout: string;
+  readonly stderr: string;
+  /** It says that it did what it was to do. */
+  readonly done: boolean;
+}
+
+export interface Operation {
+  readonly name: string;
+  readonly prepare: (folder: Workspace) => Promise<void>;
+  readonly args: (folder: Workspace) => readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  /** Files whose calls fail; '' is the folder itself. */
+  readonly files: readonly string[];
+  /** Named pipes that are standard input and output. */
+  readonly stdin?: string;
+  readonly stdout?: string;
+  /** From and to: what stands at the other ends of pipes. */
+  readonly peers?: readonly (readonly [string, string])[];
+  /** It makes files without names in the folder for temporary ones, and their calls fail too. */
+  readonly spills?: boolean;
+  /** Exit codes of success; default 0. */
+  readonly done?: readonly number[];
+  /** What a failing call may lead to besides its own code. */
+  readonly codes?: readonly number[];
+  /** Hidden files that stay. */
+  readonly keeps?: readonly string[];
+  /** What is wrong with the files, or undefined. */
+  readonly check: (folder: Workspace, outcome: Outcome) => Promise<string | undefined>;
+  /** Puts the folder back to where it was. */
+  readonly reset: (folder: Workspace) => void;
+}
+
+/** The folder for temporary files, beside what the command works on. */
+export const TEMPORARY = 'tmp';
+
+export const nothing = () => {};

@@ -33,7 +33,7 @@ import { hasPageCache, type OpenedSource } from '../source.js';
 import type { LiveMachineRun, MachineRun, SaveOptions, LiveMachine as StoppableMachine } from '../types.js';
 import { textOf } from './answers.js';
 import { Guard, type GuardOrder } from './guard.js';
-import { type AgentAddress, GuestAgent } from './guestAgent.js';
+import { type AgentAddress, AgentRefusal, GuestAgent } from './guestAgent.js';
 import { type LiveAddress, resumeCommand } from './liveAddress.js';
 import {
   type Layout,
@@ -182,7 +182,7 @@ export class LiveMachine {
 
   async #openAgent(): Promise<void> {
     this.#agent = new GuestAgent(this.#agentOfRunning(), this.#limits);
-    await this.#unlessStopped(this.#agent.requireAnswer());
+    await this.#unlessStopped(this.#agent.requireThawed());
   }
 
   async #requireSavable(): Promise<void> {
@@ -391,8 +391,15 @@ export class LiveMachine {
 
   async #freeze(): Promise<void> {
     if (this.#agent === undefined) return;
+    await this.#unlessStopped(this.#agent.requireThawed());
     this.#tellGuard({ thaw: true });
-    this.#frozenFileSystems = await this.#unlessStopped(this.#agent.freeze());
+    try {
+      this.#frozenFileSystems = await this.#unlessStopped(this.#agent.freeze());
+    } catch (error) {
+      // Then it may be somebody else's.
+      if (error instanceof AgentRefusal) this.#tellGuard({ thaw: false });
+      throw error;
+    }
   }
 
   /** From before the first word on, everything that follows may have stopped it. */

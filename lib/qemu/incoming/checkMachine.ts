@@ -69,7 +69,8 @@ export async function checkWaiting(image: MachineImage, qmp: QmpPeer, warn: (war
   if (typeof baseBytes === 'number') requireMemory(image, baseBytes);
   const frozen = image.description?.frozenFileSystems ?? 0;
   if (frozen > 0) {
-    const still = `the guest agent held ${frozen} file systems still when ${image.path} was saved: let them go on with guest-fsfreeze-thaw`;
+    const what = frozen === 1 ? '1 file system' : `${frozen} file systems`;
+    const still = `the guest agent held ${what} still when ${image.path} was saved: let them go on with guest-fsfreeze-thaw`;
     warn({ code: 'file-systems-frozen', message: still });
   }
   const message = olderQemu(image, qmp);

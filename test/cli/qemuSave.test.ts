@@ -233,7 +233,7 @@ for (const live of [[], ['--live']]) {
     t.is(signal, 'SIGKILL', stderr);
     await untilRunning(t, qemu);
     await thawedInTheEnd(t, agent);
-    const told = qemu.log.filter((said) => /fsfreeze|^stop$/.test(said));
+    const told = qemu.log.filter((said) => /fsfreeze-(freeze|thaw)|^stop$/.test(said));
     t.deepEqual(told, ['guest-fsfreeze-freeze', 'stop', 'guest-fsfreeze-thaw']);
     t.false(existsSync(join(folder, 'img')));
   });

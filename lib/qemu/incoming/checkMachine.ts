@@ -5,9 +5,10 @@
 import { VmsnapError } from '../../../native/errors.js';
 import { usage } from '../../options.js';
 import type { Warning } from '../../types.js';
+import { parseVersion } from '../qemuVersion.js';
 import { type QmpPeer, QmpRefusal } from '../qmpPeer.js';
 import type { MachineImage } from './machineImage.js';
-import { hasOption, optionValue, parseVersion } from './qemuArguments.js';
+import { hasOption, optionValue } from './qemuArguments.js';
 
 const SUFFIX_SHIFTS: Readonly<Record<string, number>> = { K: 10, M: 20, G: 30, T: 40 };
 

@@ -1,6 +1,6 @@
 /**
  * Starts worker threads before the command itself is loaded, which takes about as long as a thread's start. The options are not known
- * yet, so the first word that is a file is taken for the one that the threads will read: if that is wrong, a thread is started
+ * yet, so the first word that is a file, a named pipe or "-" is taken for the one that the threads will read: if that is wrong, a thread is started
  * for nothing, or later.
  */
 import { statSync } from 'node:fs';
@@ -9,13 +9,15 @@ import { warmUp } from '../lib/warmUp.js';
 export function warmUpFor(work: 'save' | 'read' | 'compare', words: readonly string[]): void {
   // Under a ceiling on memory the work itself says how many there may be.
   if (words.some((word) => word === '--memory' || word.startsWith('--memory='))) return;
-  const path = words.find(isFile);
+  const path = words.find(isInput);
   if (path !== undefined) warmUp(path, threadsIn(words), work);
 }
 
-function isFile(word: string): boolean {
+function isInput(word: string): boolean {
+  if (word.startsWith('-')) return word === '-';
   try {
-    return !word.startsWith('-') && statSync(word, { throwIfNoEntry: false })?.isFile() === true;
+    const stats = statSync(word, { throwIfNoEntry: false });
+    return stats?.isFile() === true || stats?.isFIFO() === true;
   } catch {
     return false;
   }

@@ -17,6 +17,7 @@ import { VmsnapError, withSystemErrors, wrapSystemError } from '../native/errors
 import { abortReason, linkSignal } from './abort.js';
 import { openSeal } from './encryption/openSeal.js';
 import { openToRead } from './files/namedPipe.js';
+import { widenPipe } from './files/pipeCapacity.js';
 import { createControl } from './pipeline/control.js';
 import { runJobs } from './pipeline/workerPool.js';
 import type { KeyOptions } from './types.js';
@@ -67,6 +68,7 @@ async function streamInput(
   close: () => void,
 ): Promise<ImageInput> {
   const { signal } = options;
+  widenPipe(fd);
   const headerBytes = await readStreamUpTo(fd, path, HEADER_BYTES, 0, signal);
   const header = decodeHeader(headerBytes, path);
   const manifest = await readStreamUpTo(fd, path, startManifestEnd(header) - HEADER_BYTES, HEADER_BYTES, signal);

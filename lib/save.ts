@@ -65,6 +65,7 @@ import { type ChosenDetector, chooseDetector } from './detector.js';
 import { describeDsaRun, dsaWarnings } from './dsaRun.js';
 import { createSeal, type NewSeal } from './encryption/createSeal.js';
 import { recipientKinds } from './encryption/recipientKinds.js';
+import { widenPipe } from './files/pipeCapacity.js';
 import { ReplacementFile } from './files/replacementFile.js';
 import { SourceGuard } from './files/sourceGuard.js';
 import { requireRoom } from './freeSpace.js';
@@ -501,6 +502,7 @@ export class Save {
 
   async #write(guard: SourceGuard): Promise<SaveResult> {
     const head = this.#encodeHead();
+    if (this.#file === undefined) widenPipe(STDOUT_FD);
     const output: OutputDescription = {
       fd: this.#file?.fd ?? STDOUT_FD,
       path: this.#file === undefined ? 'standard output' : this.#image,

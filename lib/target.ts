@@ -9,6 +9,7 @@ import { VmsnapError, withSystemErrors, wrapSystemError } from '../native/errors
 import { namedFileStats } from '../native/fileStats.js';
 import { InPlaceTarget } from './files/inPlaceTarget.js';
 import { openToWrite } from './files/namedPipe.js';
+import { widenPipe } from './files/pipeCapacity.js';
 import { ReplacementFile } from './files/replacementFile.js';
 import type { SinkDescription } from './pipeline/readJob.js';
 import type { LoadOptions } from './types.js';
@@ -69,6 +70,7 @@ async function openStream(path: string, signal: AbortSignal | undefined): Promis
 }
 
 function streamTarget(fd: number, path: string, close: () => void): LoadTarget {
+  widenPipe(fd);
   let open = true;
   // The descriptor may be another file's already when `discard` follows `finish`.
   const closeOnce = () => {

@@ -769,6 +769,8 @@ export interface NativeBinding {
 
   /** A pipe of `capacityBytes` if the system allows it. @returns [read end, write end] or a negative errno. */
   pipe(capacityBytes: number): [number, number] | number;
+  /** Lets a pipe hold up to `capacityBytes` if the system allows it, never less than it does. Of other files nothing changes. */
+  widenPipe(fd: number, capacityBytes: number): void;
 
   /** Makes a unix socket at a path and listens for one connection. @returns its descriptor or a negative errno. */
   listenUnix(path: string): number;

@@ -6,11 +6,10 @@ import { closeSync } from 'node:fs';
 import { basename } from 'node:path';
 import { native } from '../../native/binding.js';
 import { errnoError, VmsnapError } from '../../native/errors.js';
+import { PIPE_BYTES } from '../files/pipeCapacity.js';
 import { endFault, lastWords, type ProgramEnd, startProgram } from '../processGroup.js';
 import { save } from '../save.js';
 import type { SaveOptions, SaveResult } from '../types.js';
-
-const PIPE_BYTES = 1024 * 1024;
 
 export interface CommandSource {
   readonly command: readonly string[];

@@ -1,6 +1,7 @@
 /** The beginning of a pipe, read to find out what it is, and handed on with what comes later. */
 import type { MemoryAttachment, MemoryFormat } from '../../formats/memoryFile.js';
 import type { RegionManifest } from '../../formats/vmsnap/manifest.js';
+import { widenPipe } from '../files/pipeCapacity.js';
 import type { SharedControl } from '../pipeline/control.js';
 import type { SourceDescription } from '../pipeline/feeds/sourceDescription.js';
 import type { Job } from '../pipeline/worker.js';
@@ -37,6 +38,7 @@ export class PipeInput {
     this.fd = fd;
     this.path = path;
     this.#signal = signal;
+    widenPipe(fd);
   }
 
   /** All that was read so far. */

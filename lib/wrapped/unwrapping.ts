@@ -8,11 +8,11 @@ import { closeSync, openSync, readSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { native } from '../../native/binding.js';
 import { errnoError, VmsnapError, wrapSystemError } from '../../native/errors.js';
+import { PIPE_BYTES } from '../files/pipeCapacity.js';
 import { createControl } from '../pipeline/control.js';
 import { Aborted } from '../pipeline/mutex.js';
 import { runJobs } from '../pipeline/workerPool.js';
 
-const PIPE_BYTES = 1024 * 1024;
 const SKIP_BYTES = 1024 * 1024;
 /** What failed has closed its end of the pipe already, and is about to say why. */
 const CAUSE_LIMIT_MS = 1000;

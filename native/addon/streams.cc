@@ -48,6 +48,14 @@ Napi::Value make_pipe(const Napi::CallbackInfo& info) {
   return pair;
 }
 
+Napi::Value make_pipe_wider(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  const int fd = arguments.file_descriptor(0);
+  const auto capacity_bytes = static_cast<size_t>(arguments.integer(1, "capacityBytes", 0, INT_MAX));
+  if (arguments.ok()) widen_pipe(fd, capacity_bytes);
+  return info.Env().Undefined();
+}
+
 Napi::Value listen_on_unix(const Napi::CallbackInfo& info) {
   Arguments arguments(info);
   const std::string path = arguments.path(0, "path");
@@ -83,6 +91,7 @@ void register_streams(Napi::Env env, Napi::Object exports) {
   export_function(env, exports, "readStream", read_from_stream);
   export_function(env, exports, "writeStream", write_to_stream);
   export_function(env, exports, "pipe", make_pipe);
+  export_function(env, exports, "widenPipe", make_pipe_wider);
   export_function(env, exports, "listenUnix", listen_on_unix);
   export_function(env, exports, "acceptUnix", accept_from_unix);
   export_function(env, exports, "peerProcess", peer_of_unix);

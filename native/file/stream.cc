@@ -30,6 +30,15 @@ constexpr size_t kFileWriteBytes = size_t{1} << 20;
 /// What a new pipe holds anyway.
 constexpr size_t kDefaultPipeBytes = size_t{64} << 10;
 
+/// What is not allowed is halved, down to the capacity that the pipe has anyway.
+void set_capacity(int fd, size_t capacity_bytes, size_t least_bytes) {
+  size_t capacity = std::min<size_t>(capacity_bytes, INT_MAX);
+  while (fcntl(fd, F_SETPIPE_SZ, static_cast<int>(capacity)) < 0) {
+    capacity /= 2;
+    if (capacity <= least_bytes) break;
+  }
+}
+
 bool is_aborted(const int32_t* abort) { return __atomic_load_n(abort, __ATOMIC_ACQUIRE) != 0; }
 
 /// Returns 0 once `fd` is ready (or has an error for the call that follows to tell), or a negative errno.
@@ -159,12 +168,14 @@ int open_pipe(size_t capacity_bytes, PipeEnds& ends) {
   int fds[2];
   if (pipe2(fds, O_CLOEXEC) != 0) return -errno;
   ends = {.read_fd = fds[0], .write_fd = fds[1]};
-  size_t capacity = std::min<size_t>(capacity_bytes, INT_MAX);
-  while (fcntl(ends.write_fd, F_SETPIPE_SZ, static_cast<int>(capacity)) < 0) {
-    capacity /= 2;
-    if (capacity <= kDefaultPipeBytes) break;
-  }
+  set_capacity(ends.write_fd, capacity_bytes, kDefaultPipeBytes);
   return 0;
+}
+
+void widen_pipe(int fd, size_t capacity_bytes) {
+  const int present_bytes = fcntl(fd, F_GETPIPE_SZ);
+  if (present_bytes < 0 || capacity_bytes <= static_cast<size_t>(present_bytes)) return;
+  set_capacity(fd, capacity_bytes, static_cast<size_t>(present_bytes));
 }
 
 int connect_unix(std::string_view path) {

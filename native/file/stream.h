@@ -36,6 +36,10 @@ struct PipeEnds {
 /// negative errno.
 int open_pipe(size_t capacity_bytes, PipeEnds& ends);
 
+/// Lets a pipe that somebody else made hold up to `capacity_bytes`, as far as the system allows it. Never less than it
+/// does; what is no pipe stays as it is.
+void widen_pipe(int fd, size_t capacity_bytes);
+
 /// A connection to the unix socket at `path`. Returns its descriptor or a negative errno; -ENAMETOOLONG beyond what an
 /// address holds.
 int connect_unix(std::string_view path);

@@ -177,4 +177,20 @@ TEST(pipe_has_the_capacity_asked_for_or_what_is_allowed) {
   CHECK(fcntl(make_pipe(size_t{1} << 30).write.get(), F_GETPIPE_SZ) >= 65536);
 }
 
+TEST(a_pipe_is_made_wider_and_never_smaller) {
+  const Ends ends = make_pipe(65536);
+  const auto widened = [&](size_t capacity_bytes) {
+    widen_pipe(ends.read.get(), capacity_bytes);
+    return fcntl(ends.write.get(), F_GETPIPE_SZ);
+  };
+  CHECK_EQ(widened(4096), 65536);
+  CHECK_EQ(widened(1 << 18), 1 << 18);
+  CHECK_EQ(widened(65536), 1 << 18);
+  CHECK(widened(size_t{1} << 40) >= 1 << 18);
+  // No pipes: nothing happens.
+  widen_pipe(-1, 1 << 18);
+  const UniqueFd file(open("/dev/null", O_RDONLY));
+  widen_pipe(file.get(), 1 << 18);
+}
+
 }  // namespace vmsnap::test

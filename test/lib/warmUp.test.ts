@@ -1,6 +1,7 @@
 /** Threads that are started before there is work for them. */
-import { spawnSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import test from 'ava';
 import { load, save, warmUp } from '../../lib/index.js';
 import { sameBytes } from './support/expect.js';
@@ -20,18 +21,32 @@ test('a save and a load use them', async (t) => {
   sameBytes(t, readFileSync(folder.path('target')), memory);
 });
 
-test('what is no file is no reason to start any', (t) => {
+test('a save of a pipe uses them', async (t) => {
   const folder = workspace(t);
-  for (const path of [undefined, '-', folder.path('missing'), folder.path('.')]) {
+  const memory = randomMemory(MIB);
+  execFileSync('mkfifo', [folder.path('pipe')]);
+  warmUp(folder.path('pipe'), 2);
+  const written = writeFile(folder.path('pipe'), memory);
+  await save(folder.path('pipe'), folder.path('image'), { threads: 2 });
+  await written;
+  await load(folder.path('image'), folder.path('target'), { threads: 1 });
+  sameBytes(t, readFileSync(folder.path('target')), memory);
+});
+
+test('what is no input is no reason to start any', (t) => {
+  const folder = workspace(t);
+  for (const path of [undefined, folder.path('missing'), folder.path('.')]) {
     t.notThrows(() => warmUp(path, undefined));
   }
 });
 
 test('they do not keep a process alive', (t) => {
   const folder = workspace(t);
-  writeSparse(folder.path('memory'), randomMemory(MIB));
   const script = `import { warmUp } from ${JSON.stringify(LIBRARY)}; warmUp(process.argv[1], 2);`;
-  const words = ['--input-type=module', '--eval', script, folder.path('memory')];
-  const { status, stderr } = spawnSync(process.execPath, words, { encoding: 'utf8', timeout: 60_000 });
-  t.is(status, 0, stderr);
+  writeSparse(folder.path('memory'), randomMemory(MIB));
+  for (const path of [folder.path('memory'), '-']) {
+    const words = ['--input-type=module', '--eval', script, path];
+    const { status, stderr } = spawnSync(process.execPath, words, { encoding: 'utf8', timeout: 60_000 });
+    t.is(status, 0, stderr);
+  }
 });

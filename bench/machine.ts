@@ -1,7 +1,7 @@
 // Pause and size of saves of a running machine, beside QEMU's own ways, on the same guest in one run:
 // node dist/bench/machine.js [--qemu QEMU10] [--size-mib N] [--dirty PERCENT] [--rounds N] [--dir DIR] [--out FILE]
 //
-// QEMU 10 is wanted for mapped-ram. A guest with a shared memory file and a small qcow2 disk, which `savevm` needs, writes to some of its
+// It takes QEMU 9 or later, for mapped-ram. A guest with a shared memory file and a small qcow2 disk, which `savevm` needs, writes to some of its
 // memory over and over while all of this goes on. Every way is tried once a round, in turn; a pause is what the guest missed,
 // from the order to stop to the one to go on. The stream path needs a guest with private memory: another of the same kind,
 // which is given QEMU's own way as well. The rows of vmsnap call its command line.
@@ -56,6 +56,7 @@ interface Way {
   readonly run: () => Promise<Pause>;
 }
 
+requireMappedRam();
 const report = await run(Number(values['size-mib']), Number(values.dirty), Number(values.rounds));
 console.log(report);
 if (values.out !== undefined) writeFileSync(values.out, `${report}\n`);
@@ -150,6 +151,18 @@ async function migrated(guest: Guest, wanted: Readonly<Record<string, boolean>>)
   const bytes = allocated(file);
   rmSync(file);
   return { seconds, totalSeconds: seconds, bytes };
+}
+
+/** Before two guests are booted. */
+function requireMappedRam(): void {
+  const program = values.qemu ?? 'qemu-system-x86_64';
+  const said = execFileSync(program, ['--version'], { encoding: 'utf8' }).split('\n')[0]!;
+  const major = Number(/version (\d+)\./.exec(said)?.[1]);
+  if (major >= 9) return;
+  console.error(
+    `machine: ${said} (${program}) has no mapped-ram, which came with QEMU 9.0: name a newer one with --qemu or in VMSNAP_QEMU10 (test/guest/qemu10.sh unpacks one)`,
+  );
+  process.exit(1);
 }
 
 async function setCapabilities(guest: Guest, wanted: Readonly<Record<string, boolean>>): Promise<void> {

@@ -243,8 +243,12 @@ function machineSummary(machine: MachineRun): string {
   const { qemuVersion, machineType, found, left, pauseSeconds, memory, memoryReason, frozenFileSystems } = machine;
   const pause = pauseSeconds === undefined ? '' : `, paused for ${formatDuration(pauseSeconds)}${withoutLive(machine)}`;
   const way = memory === 'files' ? 'memory read from its file' : `memory through QEMU (${memoryReason})`;
-  const frozen = frozenFileSystems === undefined ? '' : `; ${frozenFileSystems} file systems held still`;
+  const frozen = frozenFileSystems === undefined ? '' : `; ${fileSystems(frozenFileSystems)} held still`;
   return `machine: ${machineType}, QEMU ${qemuVersion}, found ${found}, left ${left}${pause}; ${way}${frozen}`;
+}
+
+function fileSystems(count: number): string {
+  return count === 1 ? '1 file system' : `${count} file systems`;
 }
 
 function withoutLive({ live }: MachineRun): string {

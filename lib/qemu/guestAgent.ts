@@ -3,7 +3,10 @@
  * org.qemu.guest_agent.0), or through libvirt.
  *
  * The agent's protocol has no greeting and no ids: an answer to an old question may still be in the way, so a number is
- * sent and awaited first (guest-sync).
+ * sent and awaited first (guest-sync). So may the beginning of somebody's question, which the byte 0xff before it ends (QEMU
+ * docs/interop/qemu-ga-ref, guest-sync): the agent answers that with an error, which is passed over.
+ *
+ * File systems that somebody else has frozen are left alone: to thaw them would break what they are frozen for.
  */
 import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -17,6 +20,8 @@ import { virsh } from './virshPeer.js';
 const SYNC_SECONDS_MOST = 10;
 const RETRY_MS = 200;
 const LINE_MAX_LENGTH = 2 ** 20;
+/** Stands in no text: the agent's parser begins anew. */
+const RESET = Buffer.of(0xff);
 
 export type AgentAddress =
   | { readonly kind: 'socket'; readonly socket: string }
@@ -39,12 +44,17 @@ export class GuestAgent {
         : new LibvirtAsk(address.domain, limits.answerSeconds);
   }
 
-  /** @throws GUEST if nobody answers. */
-  async requireAnswer(): Promise<void> {
-    await this.#ask.sync();
+  /** @throws GUEST if nobody answers, or if somebody else has frozen the file systems. */
+  async requireThawed(): Promise<void> {
+    if ((await this.#ask.ask('guest-fsfreeze-status')) !== 'frozen') return;
+    const { path } = this.#ask;
+    throw new VmsnapError('GUEST', `the guest's file systems have been frozen by somebody else (${path})`, {
+      path,
+      hint: `wait until they go on; if nobody is left to let them, do it yourself: ${thawCommand(this.#address)}`,
+    });
   }
 
-  /** @returns how many file systems hold still. */
+  /** @returns how many file systems hold still. @throws AgentRefusal if none of them was frozen by this. */
   async freeze(): Promise<number> {
     return Number(await this.#ask.ask('guest-fsfreeze-freeze'));
   }
@@ -76,6 +86,9 @@ export class GuestAgent {
   }
 }
 
+/** The agent's own words. One that cannot freeze all file systems has let all of them go on when it says so. */
+export class AgentRefusal extends VmsnapError {}
+
 /** What somebody types to make the file systems go on. */
 function thawCommand(address: AgentAddress): string {
   if (address.kind === 'libvirt') return `virsh domfsthaw ${shellQuoted(address.domain)}`;
@@ -85,8 +98,6 @@ function thawCommand(address: AgentAddress): string {
 
 interface Ask {
   readonly path: string;
-  /** Whether it is there. */
-  sync(): Promise<void>;
   ask(command: string): Promise<unknown>;
   close(): void;
 }
@@ -100,10 +111,6 @@ class LibvirtAsk implements Ask {
     this.path = `libvirt:${domain}`;
     this.#domain = domain;
     this.#answerSeconds = answerSeconds;
-  }
-
-  async sync(): Promise<void> {
-    await this.ask('guest-ping');
   }
 
   async ask(command: string): Promise<unknown> {
@@ -128,10 +135,6 @@ class SocketAsk implements Ask {
     this.#answerSeconds = answerSeconds;
   }
 
-  async sync(): Promise<void> {
-    await this.#inStep();
-  }
-
   async ask(command: string): Promise<unknown> {
     const socket = await this.#inStep();
     return answerOf(await socket.exchange({ execute: command }, this.#answerSeconds), this.path, command);
@@ -150,6 +153,7 @@ class SocketAsk implements Ask {
     const id = Math.floor(Math.random() * 2 ** 31);
     const request = { execute: 'guest-sync', arguments: { id } };
     const limitSeconds = Math.min(SYNC_SECONDS_MOST, this.#answerSeconds);
+    socket.endOldRequest();
     await socket.exchange(request, limitSeconds, (line) => fieldOf(parsed(line), 'return') === id);
     return socket;
   }
@@ -181,6 +185,11 @@ class AgentSocket {
     this.#socket.destroy();
   }
 
+  /** What somebody began to say, and did not end. */
+  endOldRequest(): void {
+    this.#socket.write(RESET);
+  }
+
   exchange(request: object, limitSeconds: number, isAnswer: (line: string) => boolean = () => true): Promise<string> {
     const path = this.#path;
     return new Promise((resolve, reject) => {
@@ -198,7 +207,7 @@ class AgentSocket {
       const late = () =>
         new VmsnapError('GUEST', `the guest agent on ${path} gave no answer in ${limitSeconds} s`, {
           path,
-          hint: 'does qemu-guest-agent run in the guest, and is this the socket of its port?',
+          hint: 'does qemu-guest-agent run in the guest, is this the socket of its port, and does no other program hold it?',
         });
       const timer = setTimeout(() => settle(() => reject(late())), limitSeconds * 1000);
       this.#onLine = (line) => {
@@ -235,6 +244,8 @@ function parsed(line: string): unknown {
 function answerOf(line: string, path: string, command: string): unknown {
   const answer = parsed(line);
   if (typeof answer === 'object' && answer !== null && 'return' in answer) return answer.return;
-  const words = String(fieldOf(fieldOf(answer, 'error'), 'desc') ?? 'what it said makes no sense');
-  throw new VmsnapError('GUEST', `the guest agent on ${path} refused ${command}: ${words}`, { path });
+  const words = fieldOf(fieldOf(answer, 'error'), 'desc');
+  const message = (why: string) => `the guest agent on ${path} refused ${command}: ${why}`;
+  if (typeof words === 'string') throw new AgentRefusal('GUEST', message(words), { path });
+  throw new VmsnapError('GUEST', message('what it said makes no sense'), { path });
 }

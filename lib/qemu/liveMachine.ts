@@ -31,9 +31,9 @@ import type { LateMemory } from '../liveSave.js';
 import { endFault, lastWords, startProgram } from '../processGroup.js';
 import { hasPageCache, type OpenedSource } from '../source.js';
 import type { LiveMachineRun, MachineRun, SaveOptions, LiveMachine as StoppableMachine } from '../types.js';
-import { textOf } from './answers.js';
+import { fieldOf, listOf, textOf } from './answers.js';
 import { Guard, type GuardOrder } from './guard.js';
-import { type AgentAddress, GuestAgent } from './guestAgent.js';
+import { type AgentAddress, AgentRefusal, GuestAgent } from './guestAgent.js';
 import { type LiveAddress, resumeCommand } from './liveAddress.js';
 import {
   type Layout,
@@ -71,6 +71,7 @@ import {
   waitForMigration,
 } from './migration.js';
 import { QmpRefusal } from './qmpPeer.js';
+import { requireCapable } from './requireCapable.js';
 import { cancelMigration, isActive, resumeMachine } from './resumeMachine.js';
 import { type PeerLimits, SteadyPeer } from './steadyPeer.js';
 
@@ -171,6 +172,7 @@ export class LiveMachine {
   }
 
   async #find(): Promise<void> {
+    await this.#unlessStopped(requireCapable(this.#peer));
     this.#facts = await this.#unlessStopped(askMachine(this.#peer));
     await this.#requireSavable();
     this.#memory = chooseMemory(this.#facts);
@@ -182,7 +184,7 @@ export class LiveMachine {
 
   async #openAgent(): Promise<void> {
     this.#agent = new GuestAgent(this.#agentOfRunning(), this.#limits);
-    await this.#unlessStopped(this.#agent.requireAnswer());
+    await this.#unlessStopped(this.#agent.requireThawed());
   }
 
   async #requireSavable(): Promise<void> {
@@ -198,7 +200,10 @@ export class LiveMachine {
         hint,
       });
     }
-    const migration = textOf(await this.#unlessStopped(this.#peer.execute('query-migrate')), 'status');
+    const answer = await this.#unlessStopped(this.#peer.execute('query-migrate'));
+    const blockers = listOf(fieldOf(answer, 'blocked-reasons')).filter((reason) => typeof reason === 'string');
+    if (blockers.length > 0) throw blocked(path, blockers);
+    const migration = textOf(answer, 'status');
     if (!isActive(migration)) return;
     throw new VmsnapError('GUEST', `a migration of the machine on ${path} is under way (${migration})`, {
       path,
@@ -391,8 +396,15 @@ export class LiveMachine {
 
   async #freeze(): Promise<void> {
     if (this.#agent === undefined) return;
+    await this.#unlessStopped(this.#agent.requireThawed());
     this.#tellGuard({ thaw: true });
-    this.#frozenFileSystems = await this.#unlessStopped(this.#agent.freeze());
+    try {
+      this.#frozenFileSystems = await this.#unlessStopped(this.#agent.freeze());
+    } catch (error) {
+      // Then it may be somebody else's.
+      if (error instanceof AgentRefusal) this.#tellGuard({ thaw: false });
+      throw error;
+    }
   }
 
   /** From before the first word on, everything that follows may have stopped it. */
@@ -852,6 +864,14 @@ function notLive(path: string, reason: string | undefined): VmsnapError {
   return new VmsnapError('UNSUPPORTED', `the machine on ${path} cannot be saved while it runs: ${why}`, {
     path,
     hint: `leave out --live, or start it with its memory in a file: ${LIVE_BACKEND}`,
+  });
+}
+
+/** QEMU from 6.0 on tells it without being asked to migrate. */
+function blocked(path: string, reasons: readonly string[]): VmsnapError {
+  return new VmsnapError('GUEST', `QEMU on ${path} cannot send this machine: ${reasons.join('; ')}`, {
+    path,
+    hint: 'take out the device (device_del); or save the memory file alone: stop the machine, and vmsnap save --frozen FILE IMAGE',
   });
 }
 

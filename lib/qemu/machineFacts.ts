@@ -64,6 +64,9 @@ async function askBackend(peer: QmpPeer, entry: unknown): Promise<MemoryBackend 
   const id = textOf(entry, 'id');
   const sizeBytes = countOf(entry, 'size');
   if (id === undefined || sizeBytes === undefined) return undefined;
+  // Until 6.1 query-memdev did not tell.
+  const share =
+    fieldOf(entry, 'share') ?? (await answerOrNull(peer, 'qom-get', { path: `/objects/${id}`, property: 'share' }));
   const property = (name: string) => answerOrNull(peer, 'qom-get', { path: `/objects/${id}`, property: name });
   const type = await property('type');
   const path = type === 'memory-backend-file' ? await property('mem-path') : null;
@@ -71,7 +74,7 @@ async function askBackend(peer: QmpPeer, entry: unknown): Promise<MemoryBackend 
   return {
     id,
     type: typeof type === 'string' ? type : '',
-    share: fieldOf(entry, 'share') === true,
+    share: share === true,
     path: typeof path === 'string' && path !== '' ? path : null,
     sizeBytes,
     // QEMU before 8.1 begins at 0 always.

@@ -7,6 +7,7 @@ import { closeSync, fstatSync, openSync, readFileSync, type Stats } from 'node:f
 import { VmsnapError } from '../../native/errors.js';
 import { findWriters, isWriter } from '../files/writers.js';
 import type { MachineFacts, MemoryBackend } from './machineFacts.js';
+import { isAtLeast } from './qemuVersion.js';
 
 /** Private memory beside that of files: up to so much, what the stream has goes through a temporary file. */
 const PRIVATE_MAX_BYTES = 256 * 2 ** 20;
@@ -99,9 +100,4 @@ export function requireMapped(files: readonly OpenMemoryFile[], processId: numbe
       hint: 'was the file replaced while the machine ran? Without it (moved away), the memory is read through QEMU',
     });
   }
-}
-
-function isAtLeast(version: string, major: number, minor: number): boolean {
-  const [a = 0, b = 0] = version.split('.').map(Number);
-  return a > major || (a === major && b >= minor);
 }

@@ -47,7 +47,7 @@ export async function planSettings(
     const capability = textOf(entry, 'capability');
     if (capability !== undefined) states.set(capability, fieldOf(entry, 'state') === true);
   }
-  if (ignoreShared && !states.has(IGNORE_SHARED)) throw tooOld(peer);
+  if (ignoreShared && !states.has(IGNORE_SHARED)) throw cannotLeaveOut(peer);
   const changed = [...states].filter(([name, state]) =>
     name === IGNORE_SHARED ? state !== ignoreShared : state && !HARMLESS.has(name),
   );
@@ -81,10 +81,10 @@ export async function planSettings(
   };
 }
 
-function tooOld({ path, qemuVersion }: QmpPeer): VmsnapError {
+function cannotLeaveOut({ path, qemuVersion }: QmpPeer): VmsnapError {
   return new VmsnapError('GUEST', `QEMU ${qemuVersion} on ${path} has no ${IGNORE_SHARED}`, {
     path,
-    hint: 'QEMU 4.0 and later have it',
+    hint: 'QEMU 4.0 to 10.0 have it; without it, a machine with private memory (plain -m) can be saved, or the memory file alone',
   });
 }
 

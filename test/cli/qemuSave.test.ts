@@ -189,7 +189,8 @@ test('--quiesce --live of a domain, whose agent is asked through virsh', async (
   const result = await runCli(['save', '--live', '--quiesce', 'libvirt:web1', 'img'], { cwd: folder, env });
   t.is(result.exitCode, 0, result.stderr);
   const told = qemu.log.filter((said) => /^guest-|^stop$/.test(said));
-  t.deepEqual(told, ['guest-ping', 'guest-fsfreeze-freeze', 'stop', 'guest-fsfreeze-thaw']);
+  const asked = 'guest-fsfreeze-status';
+  t.deepEqual(told, [asked, asked, 'guest-fsfreeze-freeze', 'stop', 'guest-fsfreeze-thaw']);
 });
 
 for (const [what, words, exitCode] of [
@@ -205,7 +206,7 @@ for (const [what, words, exitCode] of [
     t.is(result.exitCode, exitCode, result.stderr);
     t.deepEqual(
       qemu.log.filter((said) => said.startsWith('guest-')),
-      ['guest-sync', 'guest-fsfreeze-freeze', 'guest-fsfreeze-thaw'],
+      ['guest-sync', 'guest-fsfreeze-status', 'guest-fsfreeze-status', 'guest-fsfreeze-freeze', 'guest-fsfreeze-thaw'],
     );
     t.is(agent.frozen, 0);
   });
@@ -232,7 +233,7 @@ for (const live of [[], ['--live']]) {
     t.is(signal, 'SIGKILL', stderr);
     await untilRunning(t, qemu);
     await thawedInTheEnd(t, agent);
-    const told = qemu.log.filter((said) => /fsfreeze|^stop$/.test(said));
+    const told = qemu.log.filter((said) => /fsfreeze-(freeze|thaw)|^stop$/.test(said));
     t.deepEqual(told, ['guest-fsfreeze-freeze', 'stop', 'guest-fsfreeze-thaw']);
     t.false(existsSync(join(folder, 'img')));
   });

@@ -40,6 +40,27 @@ export function guestAvailabilityOrDemand(): GuestAvailability {
   return availability;
 }
 
+/** What a guest with an agent and a disk needs beside what every guest needs. */
+export type AgentAvailability =
+  | { available: true; reason: string; agent: string }
+  | { available: false; reason: string; agent?: undefined };
+
+/** An error where the environment demands a guest. */
+export function agentAvailabilityOrDemand(): AgentAvailability {
+  const guest = guestAvailabilityOrDemand();
+  if (!guest.available) return { available: false, reason: guest.reason };
+  const agent = findProgram('qemu-ga');
+  const missing: string[] = [];
+  if (agent === undefined) missing.push('qemu-ga (Debian package qemu-guest-agent)');
+  const tools = ['mkfs.ext4', 'e2fsck', 'dumpe2fs', 'debugfs'].filter((name) => findProgram(name) === undefined);
+  if (tools.length > 0) missing.push(`${tools.join(', ')} (Debian package e2fsprogs)`);
+  if (agent !== undefined && missing.length === 0) return { available: true, reason: agent, agent };
+  const reason = `missing: ${missing.join(', ')}`;
+  if (process.env.VMSNAP_REQUIRE_GUEST === '1')
+    throw new Error(`VMSNAP_REQUIRE_GUEST=1, but no guest with an agent can be booted here: ${reason}`);
+  return { available: false, reason };
+}
+
 /** Finds a program in PATH and in the folders that an ordinary user's PATH may lack. */
 export function findProgram(name: string): string | undefined {
   const folders = [...(process.env.PATH ?? '').split(delimiter), '/usr/bin', '/usr/sbin', '/bin', '/sbin'];

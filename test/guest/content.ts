@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process';
-import { existsSync, readdirSync, realpathSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, realpathSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { type Filling, initScript, NODE_HEAP_SCRIPT } from './init.js';
+import { AGENT_PATH, type Filling, initScript, NODE_HEAP_SCRIPT } from './init.js';
 import type { InitramfsEntry } from './initramfs.js';
 
 /** `small` boots fast; `full` carries programs, libraries and text of this machine and a Node process with a heap. */
@@ -16,13 +16,21 @@ const MEBIBYTE = 2 ** 20;
 const HOST_FILE_LIMIT_BYTES = 16 * MEBIBYTE;
 const HOST_FOLDERS = ['/usr/include', '/usr/lib/x86_64-linux-gnu', '/usr/bin', '/usr/lib', '/usr/share'];
 
+export interface BootContent {
+  readonly memoryMiB: number;
+  /** Default small. */
+  readonly content?: GuestContent | undefined;
+  /** Default none. */
+  readonly dirtyMiB?: number | undefined;
+  /** qemu-ga of this machine, which the guest then runs. */
+  readonly agent?: string | undefined;
+  /** Whether it counts on a disk as well. */
+  readonly countsOnDisk?: boolean;
+}
+
 /** Everything that the guest boots from: busybox, its init script, and what fills its memory. */
-export function guestEntries(
-  busyboxPath: string,
-  memoryMiB: number,
-  content: GuestContent,
-  dirtyMiB = 0,
-): InitramfsEntry[] {
+export function guestEntries(busyboxPath: string, boot: BootContent): InitramfsEntry[] {
+  const { memoryMiB, content = 'small', dirtyMiB = 0, agent, countsOnDisk = false } = boot;
   const archive = new Archive();
   archive.add({ kind: 'character-device', path: '/dev/console', mode: 0o600, major: 5, minor: 1 });
   archive.add({ kind: 'copy', path: '/bin/busybox', mode: 0o755, from: busyboxPath });
@@ -30,22 +38,35 @@ export function guestEntries(
     kind: 'file',
     path: '/init',
     mode: 0o755,
-    content: initScript({ ...fillingOf(memoryMiB, content), dirtyMiB }),
+    content: initScript(
+      { ...fillingOf(memoryMiB, content), dirtyMiB },
+      { runsAgent: agent !== undefined, countsOnDisk },
+    ),
   });
+  if (agent !== undefined) addProgram(archive, AGENT_PATH, agent);
   if (content === 'full') addHostContent(archive, memoryMiB);
   return archive.entries;
 }
 
-/** Modules of the kernel that the guest boots, where the init script finds them. */
+/** Modules of the kernel that the guest boots, and those that they need, in the order in which the init script loads them. */
 export function moduleEntries(kernel: string, modules: readonly string[]): InitramfsEntry[] {
   const folder = join('/lib/modules', basename(kernel).replace(/^vmlinuz-/, ''));
-  const copies = modules.map((module) => ({
+  const copies = inLoadOrder(folder, modules).map((module, i) => ({
     kind: 'copy' as const,
-    path: `/modules/${basename(module)}`,
+    path: `/modules/${String(i).padStart(2, '0')}-${basename(module)}`,
     mode: 0o644,
     from: join(folder, module),
   }));
   return [{ kind: 'folder', path: '/modules' }, ...copies];
+}
+
+/** modules.dep has a line for each module, which names all that it needs: the last of them is loaded first. */
+function inLoadOrder(folder: string, modules: readonly string[]): string[] {
+  if (modules.length === 0) return [];
+  const lines = readFileSync(join(folder, 'modules.dep'), 'utf8').split('\n');
+  const needs = new Map(lines.map((line) => line.split(': ') as [string, string | undefined]));
+  const needed = (module: string) => (needs.get(module) ?? '').split(' ').filter((name) => name !== '');
+  return [...new Set(modules.flatMap((module) => [...needed(module).reverse(), module]))];
 }
 
 function fillingOf(memoryMiB: number, content: GuestContent): Omit<Filling, 'dirtyMiB'> {
@@ -60,10 +81,7 @@ function fillingOf(memoryMiB: number, content: GuestContent): Omit<Filling, 'dir
 
 function addHostContent(archive: Archive, memoryMiB: number): void {
   const node = realpathSync(process.execPath);
-  for (const library of sharedLibraries(node)) {
-    archive.add({ kind: 'copy', path: library, mode: 0o755, from: realpathSync(library) });
-  }
-  archive.add({ kind: 'copy', path: '/node', mode: 0o755, from: node });
+  addProgram(archive, '/node', node);
   archive.add({ kind: 'file', path: '/heap.js', mode: 0o644, content: NODE_HEAP_SCRIPT });
   let budgetBytes = memoryMiB * MEBIBYTE * FULL_ARCHIVE_SHARE - statSync(node).size;
   for (const folder of HOST_FOLDERS) {
@@ -77,6 +95,13 @@ function addHostContent(archive: Archive, memoryMiB: number): void {
       budgetBytes -= sizeBytes;
     }
   }
+}
+
+function addProgram(archive: Archive, path: string, program: string): void {
+  for (const library of sharedLibraries(program)) {
+    archive.add({ kind: 'copy', path: library, mode: 0o755, from: realpathSync(library) });
+  }
+  archive.add({ kind: 'copy', path, mode: 0o755, from: program });
 }
 
 /** The libraries and the loader that a program needs, as ldd names them. */

@@ -29,6 +29,10 @@ export interface GuestOptions {
   arguments?: readonly string[];
   /** Modules that the guest loads, as paths below the kernel's folder of modules: kernel/drivers/firmware/qemu_fw_cfg.ko. */
   modules?: readonly string[];
+  /** A file with an ext4 file system, on which the guest counts as well. */
+  countingDisk?: string | undefined;
+  /** Debian's qemu-ga, which the guest runs; see agentAvailability. */
+  agent?: string | undefined;
   /** How long the guest may take until its memory is filled. */
   bootLimitSeconds?: number;
   /** Another qemu-system-x86_64 than that in PATH. */
@@ -37,6 +41,7 @@ export interface GuestOptions {
   incoming?: string | undefined;
 }
 
+const VIRTIO_PCI = 'kernel/drivers/virtio/virtio_pci.ko';
 const BOOT_LIMIT_SECONDS = 180;
 // A guest with KVM is up in a second or two; one that hangs is booted again with TCG.
 const KVM_ALIVE_LIMIT_SECONDS = 20;
@@ -95,9 +100,15 @@ export class Guest {
     this.accelerator = accelerator;
     this.memoryBytes = options.memoryMiB * 2 ** 20;
     const initramfs = join(folder, 'initramfs');
+    const { agent, countingDisk } = options;
+    const modules = [
+      ...(countingDisk === undefined ? [] : [VIRTIO_PCI, 'kernel/drivers/block/virtio_blk.ko']),
+      ...(agent === undefined ? [] : [VIRTIO_PCI, 'kernel/drivers/char/virtio_console.ko']),
+      ...(options.modules ?? []),
+    ];
     writeInitramfs(initramfs, [
-      ...guestEntries(tools.busybox, options.memoryMiB, options.content ?? 'small', options.dirtyMiB ?? 0),
-      ...moduleEntries(tools.kernel, options.modules ?? []),
+      ...guestEntries(tools.busybox, { ...options, countsOnDisk: countingDisk !== undefined }),
+      ...moduleEntries(tools.kernel, modules),
     ]);
     const devices = (options.devices ?? []).flatMap((device) => ['-device', device]);
     const incoming = options.incoming === undefined ? [] : ['-incoming', options.incoming];
@@ -107,6 +118,8 @@ export class Guest {
       options.qemu ?? tools.qemu,
       ...parameters,
       ...devices,
+      ...(countingDisk === undefined ? [] : ['-drive', `file=${countingDisk},format=raw,if=virtio`]),
+      ...(agent === undefined ? [] : agentPort(this.agentSocket)),
       ...(options.arguments ?? []),
       ...incoming,
     ]);
@@ -120,6 +133,11 @@ export class Guest {
   /** A QMP socket that nobody has connected to. */
   get qmpSocket(): string {
     return join(this.#folder, 'qmp2');
+  }
+
+  /** Of the guest agent, where there is one. */
+  get agentSocket(): string {
+    return join(this.#folder, 'agent');
   }
 
   get processId(): number | undefined {
@@ -272,6 +290,13 @@ function memoryArguments(folder: string, memoryMiB: number, kind: NonNullable<Gu
   const backend = kind === 'file' ? `memory-backend-file,mem-path=${folder}/memory` : 'memory-backend-memfd';
   const object = `${backend},id=ram,share=on,size=${memoryMiB}M`;
   return [...size, '-machine', 'q35,memory-backend=ram', '-object', object];
+}
+
+function agentPort(socket: string): string[] {
+  return [
+    ...['-chardev', `socket,id=agent,path=${socket},server=on,wait=off`],
+    ...['-device', 'virtio-serial-pci', '-device', 'virtserialport,chardev=agent,name=org.qemu.guest_agent.0'],
+  ];
 }
 
 function qemuArguments(tools: GuestTools, folder: string, initramfs: string, accelerator: Accelerator): string[] {

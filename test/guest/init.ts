@@ -21,7 +21,22 @@ export interface Filling {
   dirtyMiB: number;
 }
 
-export function initScript(filling: Filling): string {
+/** What the guest does beside counting. */
+export interface Duties {
+  /** The guest agent, at its port. */
+  readonly runsAgent: boolean;
+  /** Each number is in a file on the first virtio disk (ext4), and there to stay, before it is printed. */
+  readonly countsOnDisk: boolean;
+}
+
+/** Where the guest has qemu-ga. */
+export const AGENT_PATH = '/bin/qemu-ga';
+
+/** On the disk: the number, with zeros before it, so that writing it anew replaces all of it at once. */
+export const COUNT_FILE = 'count';
+const COUNT_DIGITS = 8;
+
+export function initScript(filling: Filling, { runsAgent, countsOnDisk }: Duties): string {
   return `#!/bin/busybox sh
 /bin/busybox --install -s /bin
 export PATH=/bin HOME=/
@@ -51,15 +66,27 @@ awk 'BEGIN {
 }' &
 while [ ! -e /memory/heap-is-full ]; do sleep 0.05; done
 ${filling.nodeHeapMiB > 0 ? nodeHeap(filling) : ''}
+${countsOnDisk ? MOUNT_DISK : ''}
+${runsAgent ? START_AGENT : ''}
 echo ${READY_MARKER}
 count=0
 while :; do
   count=$((count + 1))
+${countsOnDisk ? COUNT_ON_DISK : ''}
   echo ${COUNT_MARKER} $count
   sleep 0.2
 done
 `;
 }
+
+const MOUNT_DISK = `mkdir -p /disk
+mount -t ext4 /dev/vda /disk`;
+
+const COUNT_ON_DISK = `  printf '%0${COUNT_DIGITS}d\\n' $count | dd of=/disk/${COUNT_FILE} conv=notrunc,fsync 2> /dev/null`;
+
+// Its port is called /dev/virtio-ports/... by udev, which is not here.
+const START_AGENT = `mkdir -p /run
+${AGENT_PATH} --method virtio-serial --path /dev/vport*p1 --statedir /run --pidfile /run/agent --logfile /run/agent.log &`;
 
 function nodeHeap({ nodeHeapMiB, dirtyMiB }: Filling): string {
   return `/node --max-old-space-size=${nodeHeapMiB * 2} /heap.js ${nodeHeapMiB} /memory/node-heap-is-full ${dirtyMiB} &

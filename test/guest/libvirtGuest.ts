@@ -77,7 +77,7 @@ export class LibvirtGuest {
   /** `folder`: of this guest alone; files land in it. Whoever boots a guest closes it. */
   static async boot(folder: string, tools: GuestTools, memoryMiB: number, saveFormat: string): Promise<LibvirtGuest> {
     mkdirSync(join(folder, 'root/libvirt'), { recursive: true });
-    writeInitramfs(join(folder, 'initramfs'), guestEntries(tools.busybox, memoryMiB, 'small'));
+    writeInitramfs(join(folder, 'initramfs'), guestEntries(tools.busybox, { memoryMiB }));
     writeFileSync(join(folder, 'domain.xml'), domainXml(folder, tools, memoryMiB));
     for (const name of ['.', ...readdirSync(folder, { recursive: true, encoding: 'utf8' })])
       chownSync(join(folder, name), NOBODY, NOBODY);

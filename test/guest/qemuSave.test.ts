@@ -3,6 +3,7 @@
  * they had. Memory in a file, in a memfd and private; QEMU 7.2 and, where VMSNAP_QEMU10 names it, 10. vmsnap is killed at
  * random moments: the guest counts on. VMSNAP_CAMPAIGN=1: all kinds of memory with each QEMU, and more kills.
  */
+import { spawn } from 'node:child_process';
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -14,6 +15,7 @@ import type { SaveResult } from '../../lib/types.js';
 import { runCli } from '../cli/support/runCli.js';
 import { firstDifference } from './compare.js';
 import { bootGuest, type Guest, type GuestOptions, guestAvailabilityOrDemand } from './guest.js';
+import { QmpClient } from './qmp.js';
 
 const MEMORY_MIB = 128;
 const CAMPAIGN = process.env.VMSNAP_CAMPAIGN === '1';
@@ -175,6 +177,32 @@ guestTest('memory that is plugged in while a machine is saved live: the save beg
   t.true(regions.some(({ name, sizeBytes }) => /dimm0/.test(name) && sizeBytes === 128 * 2 ** 20));
   t.true((await verify(image)).intact);
   await guest.waitForCountBeyond(guest.count + 1, 60);
+});
+
+guestTest('a device that QEMU cannot send: told in its words, and the machine is not stopped', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'vmsnap-qemu-blocked-'));
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+  const disk = join(folder, 'disk');
+  writeFileSync(disk, Buffer.alloc(2 ** 20));
+  const nvme = ['-drive', `file=${disk},format=raw,if=none,id=d`, '-device', 'nvme,drive=d,serial=1'];
+  for (const program of [availability.tools!.qemu, ...(qemu10 === undefined ? [] : [qemu10])]) {
+    const [socket, own] = [join(folder, 'qmp'), join(folder, 'qmp2')];
+    const sockets = [socket, own].flatMap((path) => ['-qmp', `unix:${path},server=on,wait=off`]);
+    // Its firmware is enough of a guest.
+    const qemu = spawn(program, ['-M', 'q35', '-m', '64', '-nodefaults', '-display', 'none', ...sockets, ...nvme]);
+    try {
+      const qmp = await QmpClient.open(own, 30);
+      for (const live of [false, true]) {
+        const work = save(`qemu:${socket}`, join(folder, 'image'), { machine: { live } });
+        const error = await t.throwsAsync(work, { code: 'GUEST' });
+        t.regex(error!.message, /cannot send this machine: non-migratable device: .*nvme/);
+      }
+      t.like(await qmp.execute('query-status'), { status: 'running' });
+      qmp.close();
+    } finally {
+      qemu.kill('SIGKILL');
+    }
+  }
 });
 
 guestTest('vmsnap killed at random moments of a save, and backups of a running guest: it counts on', async (t) => {

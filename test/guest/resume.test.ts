@@ -2,20 +2,18 @@
  * Machines of a real guest brought back: it counts on its serial port, is saved and killed, and counts on from where it was. With
  * QEMU 7.2 and QEMU 10 (VMSNAP_QEMU10), with a shared memory file, saved while it stands still and while it counts, and with private memory.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
 import { loadMachine, save, verify } from '../../lib/index.js';
-import { CLI_PATH } from './cli.js';
 import { bootGuest, guestAvailabilityOrDemand } from './guest.js';
-import { COUNT_MARKER } from './init.js';
 import { QmpClient } from './qmp.js';
 import { resumeCommand } from './resumeCommand.js';
+import { Counter, Resumed } from './resumed.js';
 
 const MEMORY_MIB = 128;
 const COUNT_SECONDS = 90;
@@ -123,63 +121,5 @@ async function arrival(qmp: QmpClient): Promise<void> {
     if (status === 'completed') return;
     if (status === 'failed') throw new Error('the migration failed');
     await sleep(20);
-  }
-}
-
-/** Counts on the standard output of a child. */
-class Counter {
-  errors = '';
-  readonly exitCode: Promise<number | null>;
-  protected readonly child: ChildProcess;
-  #console = '';
-
-  constructor(child: ChildProcess) {
-    this.child = child;
-    child.stdout!.setEncoding('latin1').on('data', (text: string) => (this.#console += text));
-    child.stderr!.setEncoding('utf8').on('data', (text: string) => (this.errors += text));
-    this.exitCode = once(child, 'close').then(([code]) => code as number | null);
-  }
-
-  get counts(): number[] {
-    return [...this.#console.matchAll(new RegExp(`${COUNT_MARKER} (\\d+)\\r?\\n`, 'g'))].map((match) =>
-      Number(match[1]),
-    );
-  }
-
-  async waitForCountBeyond(count: number): Promise<void> {
-    const deadline = performance.now() + COUNT_SECONDS * 1000;
-    while ((this.counts.at(-1) ?? 0) <= count) {
-      if (this.child.exitCode !== null) throw new Error(`ended with ${this.child.exitCode}: ${this.errors}`);
-      if (performance.now() > deadline) throw new Error(`no count beyond ${count}: ${this.errors}${this.#console}`);
-      await sleep(20);
-    }
-  }
-}
-
-class Resumed extends Counter {
-  readonly memoryDir: string;
-  readonly temporary: string;
-
-  constructor(folder: string, image: string, command: readonly string[]) {
-    const [memoryDir, temporary] = [join(folder, 'memory'), join(folder, 'tmp')];
-    for (const path of [memoryDir, temporary]) mkdirSync(path, { recursive: true });
-    const args = [CLI_PATH, 'resume', '--memory-dir', memoryDir, image, '--', ...command];
-    super(
-      spawn(process.execPath, args, {
-        stdio: ['ignore', 'pipe', 'pipe'],
-        env: { ...process.env, TMPDIR: temporary },
-      }),
-    );
-    this.memoryDir = memoryDir;
-    this.temporary = temporary;
-  }
-
-  async end(signal: NodeJS.Signals): Promise<number | null> {
-    this.child.kill(signal);
-    return await this.exitCode;
-  }
-
-  kill(): void {
-    if (this.child.exitCode === null) this.child.kill('SIGTERM');
   }
 }

@@ -150,9 +150,24 @@ test('a memory file that is gone, and a QEMU that cannot leave it out', async (t
   const made = await liveQemuStage(t);
   made.qemu.capabilities.delete('x-ignore-shared');
   await failsWith(t, 'GUEST', made.save(), /has no x-ignore-shared/);
+  t.false(made.qemu.wasStopped);
   unlinkSync(made.folder.path('memory'));
   await failsWith(t, 'UNSUPPORTED', made.save(), /cannot be saved while it runs: the memory file .* is gone/);
   t.false(made.qemu.wasStopped);
+});
+
+test('of a QEMU before 6.1, the backend itself is asked whether memory is shared', async (t) => {
+  const made = await liveQemuStage(t, { version: [5, 2, 0] });
+  t.is((await made.save()).machine!.memory, 'files');
+  await hasStoppedMemory(t, made);
+});
+
+test('a QEMU that refuses to migrate is found out before the long pass, in its words', async (t) => {
+  const words = "State blocked by non-migratable device '0000:00:04.0/nvme'";
+  const made = await liveQemuStage(t, { command: 'migrate', fault: 'refuse', words });
+  await failsWith(t, 'GUEST', made.save(), new RegExp(`refused migrate: ${words}$`));
+  t.false(made.qemu.wasStopped);
+  t.true(made.qemu.isRunning);
 });
 
 test('what goes not together with --live is refused before the machine is asked anything', async (t) => {

@@ -134,6 +134,41 @@ for (const live of [false, true]) {
   });
 }
 
+for (const live of [false, true]) {
+  test(`${live ? 'live' : 'plain'}: what somebody else has frozen is left frozen, and nothing is stopped`, async (t) => {
+    const made = await stage(t, live, {});
+    made.agent.frozen = 1;
+    const early = await failsWith(t, 'GUEST', made.quiesce(), /have been frozen by somebody else/);
+    t.regex(early.hint!, /"guest-fsfreeze-thaw"/);
+    t.false(made.qemu.log.includes('migrate'));
+    t.is(made.agent.frozen, 1);
+
+    // Between the question and the freeze: the agent refuses it.
+    made.agent.frozen = 0;
+    const { log } = made.qemu;
+    const asked = () => log.filter((said) => said === 'guest-fsfreeze-status').length;
+    const before = asked();
+    made.agent.onCommand = (command) => {
+      if (command === 'guest-fsfreeze-freeze') made.agent.frozen = 1;
+    };
+    const work = made.quiesce();
+    await failsWith(t, 'GUEST', work, /refused guest-fsfreeze-freeze: .*in frozen state/);
+    t.is(asked(), before + 2);
+    await allOrNothing(t, made, work, hasStoppedMemory);
+    t.false(made.qemu.wasStopped);
+    t.false(log.includes('guest-fsfreeze-thaw'));
+    t.is(made.agent.frozen, 1);
+  });
+}
+
+test("half a request that somebody has left in the port of the agent is in nobody's way", async (t) => {
+  const made = await stage(t, false, {});
+  made.agent.begun = '{"execute":"guest-fs';
+  const work = made.quiesce();
+  t.is((await work).machine!.frozenFileSystems, 2);
+  await endsWell(t, made, work);
+});
+
 test('an agent that is not there or says nothing is found out before the machine is asked to do anything', async (t) => {
   const made = await stage(t, true, { command: 'guest-sync', fault: 'hang' });
   await failsWith(t, 'GUEST', made.quiesce(), /gave no answer in/);
@@ -161,7 +196,7 @@ test('memory that is plugged in meanwhile: each stop has its own freeze and thaw
   const work = made.quiesce();
   t.is((await work).machine!.live!.restarts, 1);
   await endsWell(t, made, work);
-  const told = made.qemu.log.filter((said) => /fsfreeze|^stop$/.test(said));
+  const told = made.qemu.log.filter((said) => /fsfreeze-(freeze|thaw)|^stop$/.test(said));
   const once = ['guest-fsfreeze-freeze', 'stop', 'guest-fsfreeze-thaw'];
   t.deepEqual(told, [...once, ...once]);
 });

@@ -7,6 +7,7 @@ import { chownSync, existsSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { load, save, VmsnapError, verify } from '../../lib/index.js';
+import { NEEDED_COMMANDS } from '../../lib/qemu/requireCapable.js';
 import { needing } from '../support/needing.js';
 import { failsWith, sameBytes } from './support/expect.js';
 import { allOrNothing, descriptionIn, LIMITS, type QemuStage, runsInTheEnd, testFaults } from './support/qemuStage.js';
@@ -154,6 +155,98 @@ for (const stream of STREAM_FAULTS) {
 test("a failed migration is told in QEMU's words", async (t) => {
   const { save } = await stage(t, { stream: 'closes-in-ram' });
   await failsWith(t, 'GUEST', save(), /scripted failure/);
+});
+
+for (const version of [
+  [3, 1, 0],
+  [2, 12, 1],
+] as const) {
+  test(`QEMU ${version.join('.')} is too old: it is told what it takes, and nothing is stopped`, async (t) => {
+    const { qemu, save, image } = await stage(t, { version });
+    const error = await failsWith(t, 'GUEST', save(), new RegExp(`^QEMU ${version.join('.')} on .* is too old$`));
+    t.regex(error.hint!, /QEMU 4\.0 or later.*save --frozen FILE IMAGE/);
+    t.deepEqual(qemu.log, ['qmp_capabilities']);
+    t.false(existsSync(image));
+  });
+}
+
+for (const version of [
+  [4, 0, 0],
+  [5, 2, 0],
+] as const) {
+  test(`QEMU ${version.join('.')} is old, and not too old`, async (t) => {
+    const { qemu, save, image } = await stage(t, { version });
+    t.is((await save()).machine!.qemuVersion, version.join('.'));
+    t.true((await verify(image)).intact);
+    await runsInTheEnd(t, qemu);
+  });
+}
+
+test('a QEMU that lacks a command which a save needs is found out before the machine is stopped', async (t) => {
+  for (const command of NEEDED_COMMANDS) {
+    const { qemu, save, image } = await stage(t, { lacks: [command] });
+    const error = await failsWith(t, 'GUEST', save(), new RegExp(`^QEMU 10.0.2 on .* has not the command ${command}$`));
+    t.truthy(error.hint);
+    t.deepEqual(qemu.log, ['qmp_capabilities', 'query-commands'], command);
+    t.false(existsSync(image));
+  }
+  const { save } = await stage(t, { lacks: ['query-commands'] });
+  await failsWith(t, 'GUEST', save(), /refused query-commands: The command query-commands has not been found/);
+});
+
+test('a QEMU that knows a command no more when it is told: its words are passed on, and the machine runs', async (t) => {
+  // Of `cont`, the guard takes care: see below.
+  for (const command of NEEDED_COMMANDS.filter((name) => name !== 'cont' && name !== 'migrate_cancel')) {
+    // At first it is asked for the description alone, which does without.
+    const made = await stage(t, { command, fault: 'unknown', from: command === 'query-block' ? 2 : 1 });
+    const work = made.save();
+    await failsWith(t, 'GUEST', work, new RegExp(`refused ${command}: The command ${command} has not been found`));
+    await allOrNothing(t, made, work, isIntact);
+  }
+});
+
+test('a save needs no command that it does not ask for beforehand', async (t) => {
+  const { qemu, save } = await stage(t);
+  const optional = new Set([
+    ...['qmp_capabilities', 'query-commands', 'qom-get', 'query-version', 'query-kvm', 'query-memory-size-summary'],
+    ...['query-memory-devices', 'query-memdev', 'query-cpus-fast', 'query-uuid', 'query-name'],
+  ]);
+  await save();
+  const needed = new Set(qemu.log.filter((command) => !optional.has(command)));
+  // Said where a migration is given up alone.
+  needed.add('migrate_cancel');
+  t.deepEqual([...needed].sort(), [...NEEDED_COMMANDS].sort());
+  optional.delete('qmp_capabilities');
+  optional.delete('query-commands');
+  const without = await stage(t, { lacks: [...optional] });
+  await without.save();
+  await isIntact(t, without);
+});
+
+const NON_MIGRATABLE = "State blocked by non-migratable device '0000:00:04.0/nvme'";
+
+test("a migration that QEMU refuses is told in its words, and the machine runs with QEMU's settings as they were", async (t) => {
+  const made = await stage(t, { command: 'migrate', fault: 'refuse', words: NON_MIGRATABLE });
+  const { qemu } = made;
+  const [parameters, capabilities] = [{ ...qemu.parameters }, [...qemu.capabilities]];
+  const work = made.save();
+  await failsWith(t, 'GUEST', work, new RegExp(`refused migrate: ${NON_MIGRATABLE}$`));
+  await allOrNothing(t, made, work, isIntact);
+  t.true(qemu.wasStopped);
+  t.deepEqual([qemu.parameters, [...qemu.capabilities]], [parameters, capabilities]);
+});
+
+test('a machine that QEMU knows it cannot send is not stopped', async (t) => {
+  const { qemu, save, image } = await stage(t, { blockers: ['non-migratable device: 0000:00:04.0/nvme', 'and more'] });
+  const error = await failsWith(
+    t,
+    'GUEST',
+    save(),
+    /cannot send this machine: non-migratable device: .*nvme; and more$/,
+  );
+  t.regex(error.hint!, /device_del/);
+  t.false(qemu.wasStopped);
+  t.false(existsSync(image));
 });
 
 test('a machine that QEMU does not let go on is told with the command to type, and the guard goes on trying', async (t) => {

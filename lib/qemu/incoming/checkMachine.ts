@@ -5,9 +5,10 @@
 import { VmsnapError } from '../../../native/errors.js';
 import { usage } from '../../options.js';
 import type { Warning } from '../../types.js';
+import { parseVersion } from '../qemuVersion.js';
 import { type QmpPeer, QmpRefusal } from '../qmpPeer.js';
 import type { MachineImage } from './machineImage.js';
-import { hasOption, optionValue, parseVersion } from './qemuArguments.js';
+import { hasOption, optionValue } from './qemuArguments.js';
 
 const SUFFIX_SHIFTS: Readonly<Record<string, number>> = { K: 10, M: 20, G: 30, T: 40 };
 
@@ -69,7 +70,8 @@ export async function checkWaiting(image: MachineImage, qmp: QmpPeer, warn: (war
   if (typeof baseBytes === 'number') requireMemory(image, baseBytes);
   const frozen = image.description?.frozenFileSystems ?? 0;
   if (frozen > 0) {
-    const still = `the guest agent held ${frozen} file systems still when ${image.path} was saved: let them go on with guest-fsfreeze-thaw`;
+    const what = frozen === 1 ? '1 file system' : `${frozen} file systems`;
+    const still = `the guest agent held ${what} still when ${image.path} was saved: let them go on with guest-fsfreeze-thaw`;
     warn({ code: 'file-systems-frozen', message: still });
   }
   const message = olderQemu(image, qmp);

@@ -5,6 +5,7 @@
  */
 import { usage } from '../../options.js';
 import { shellQuoted } from '../../shellQuoted.js';
+import { isAtLeast } from '../qemuVersion.js';
 import type { MachineBlock, MachineImage } from './machineImage.js';
 import type { MemoryFile } from './memoryFiles.js';
 
@@ -108,15 +109,8 @@ export function restoreCommands(image: MachineImage, stateFile: string): QmpComm
 
 /** QEMU reads files itself since 8.2. */
 function fileUri({ description }: MachineImage, path: string): string {
-  const version = description && parseVersion(description.qemuVersion);
-  const knowsFiles = version !== null && (version[0] > 8 || (version[0] === 8 && version[1] >= 2));
+  const knowsFiles = description !== null && isAtLeast(description.qemuVersion, 8, 2);
   return knowsFiles ? `file:${path}` : `exec:cat ${shellQuoted(path)}`;
-}
-
-/** "7.2.19" as major and minor. */
-export function parseVersion(text: string): readonly [number, number] | null {
-  const match = /^(\d+)\.(\d+)/.exec(text);
-  return match && [Number(match[1]), Number(match[2])];
 }
 
 /** The value of the last option of one of these names, written -name or --name. */

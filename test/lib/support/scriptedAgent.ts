@@ -1,6 +1,8 @@
 /**
  * A guest agent without a guest: it answers through a socket that takes one client at a time, as QEMU's does, and only while the
- * scripted machine runs, as a program of it would. It fails where a test tells it to.
+ * scripted machine runs, as a program of it would. It fails where a test tells it to. As the real one, it keeps the beginning of
+ * a request beyond the connection that it came through until a byte 0xff ends it, and while file systems are frozen it does
+ * little else than to thaw them.
  */
 import { createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
@@ -11,6 +13,9 @@ import type { ScriptedQemu } from './scriptedQemu.js';
 const GUARD_MS = 150_000;
 const TURN_MS = 5;
 const FILE_SYSTEMS = 2;
+/** 0xff, as the decoder gives it. */
+const RESET = '\ufffd';
+const DONE_WHILE_FROZEN = new Set(['guest-sync', 'guest-ping', 'guest-fsfreeze-status', 'guest-fsfreeze-thaw']);
 
 /** late: it is done, and answered after `LATE_MS`. */
 export type AgentFault = 'refuse' | 'close' | 'hang' | 'garbage' | 'late';
@@ -28,6 +33,10 @@ export class ScriptedAgent {
   readonly qemu: ScriptedQemu;
   script: AgentScript;
   frozen = 0;
+  /** Told of each command before it is done. */
+  onCommand: (command: string) => void = () => {};
+  /** A request that is not whole yet. */
+  begun = '';
   #failed = 0;
   #client: Socket | undefined;
   readonly #waiting: Socket[] = [];
@@ -63,11 +72,10 @@ export class ScriptedAgent {
 
   #serve(client: Socket): void {
     this.#client = client;
-    let text = '';
     let turn = Promise.resolve();
     client.setEncoding('utf8').on('data', (part: string) => {
-      const lines = (text + part).split('\n');
-      text = lines.pop()!;
+      const lines = (this.begun + part).split('\n');
+      this.begun = lines.pop()!;
       for (const line of lines) turn = turn.then(() => this.#hear(client, line));
     });
     client.on('close', () => {
@@ -79,14 +87,24 @@ export class ScriptedAgent {
   }
 
   async #hear(client: Socket, line: string): Promise<void> {
-    const { execute, arguments: args } = JSON.parse(line);
+    const [broken, request] = line.includes(RESET) ? line.split(RESET) : [undefined, line];
+    const answer = (body: object) => client.write(`${JSON.stringify(body)}\n`);
+    const refuse = (kind: string, desc: string) => answer({ error: { class: kind, desc } });
+    if (broken !== undefined) refuse('GenericError', `JSON parse error, stray '${broken}'`);
+    const { execute, arguments: args } = parsed(request!);
+    if (execute === undefined) {
+      refuse('GenericError', 'JSON parse error');
+      return;
+    }
     while (!this.qemu.isRunning && !client.destroyed) await sleep(TURN_MS);
     this.qemu.log.push(execute);
+    this.onCommand(execute);
     const fault = this.#faultOf(execute);
-    const answer = (body: object) => client.write(`${JSON.stringify(body)}\n`);
-    if (fault === 'refuse') answer({ error: { class: 'GenericError', desc: `scripted: no ${execute}` } });
+    if (fault === 'refuse') refuse('GenericError', `scripted: no ${execute}`);
     else if (fault === 'close') client.destroy();
     else if (fault === 'garbage') client.write('\u0000garbage\n');
+    else if (this.frozen > 0 && !DONE_WHILE_FROZEN.has(execute))
+      refuse('CommandNotFound', `Command ${execute} has been disabled: the agent is in frozen state`);
     else if (fault !== 'hang') {
       const result = this.#do(execute, args);
       if (fault === 'late') await sleep(LATE_MS);
@@ -103,10 +121,19 @@ export class ScriptedAgent {
 
   #do(command: string, args: { readonly id?: number } = {}): unknown {
     if (command === 'guest-sync') return args.id;
+    if (command === 'guest-fsfreeze-status') return this.frozen > 0 ? 'frozen' : 'thawed';
     const before = this.frozen;
     if (command === 'guest-fsfreeze-freeze') this.frozen = FILE_SYSTEMS;
     if (command === 'guest-fsfreeze-thaw') this.frozen = 0;
     return this.frozen || before;
+  }
+}
+
+function parsed(request: string): { readonly execute?: string; readonly arguments?: { readonly id?: number } } {
+  try {
+    return JSON.parse(request);
+  } catch {
+    return {};
   }
 }
 

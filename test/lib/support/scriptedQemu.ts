@@ -20,8 +20,8 @@ import {
   zeroPage,
 } from '../../support/qemuStream.js';
 
-/** close: the connection is closed, and another is welcome. vanish: the socket is gone. */
-export type Fault = 'refuse' | 'close' | 'hang' | 'garbage' | 'vanish';
+/** refuse: a GenericError. unknown: a CommandNotFound. close: the connection is closed, and another is welcome. vanish: the socket is gone. */
+export type Fault = 'refuse' | 'unknown' | 'close' | 'hang' | 'garbage' | 'vanish';
 export type StreamFault = 'never-connects' | 'closes-in-ram' | 'hangs-in-ram' | 'closes-in-state' | 'garbage' | 'fails';
 
 export interface Script {
@@ -30,6 +30,12 @@ export interface Script {
   readonly fault?: Fault;
   readonly from?: number;
   readonly times?: number;
+  /** Of a refusal, instead of words of its own. */
+  readonly words?: string;
+  /** Commands that it has not, and says so. */
+  readonly lacks?: readonly string[];
+  /** What keeps its machine from being sent, as it tells without being asked to send it. */
+  readonly blockers?: readonly string[];
   readonly stream?: StreamFault;
   readonly found?: 'running' | 'paused' | 'postmigrate' | 'inmigrate';
   /** The memory's file; it is then left out of the stream if that is asked for. */
@@ -46,6 +52,14 @@ export interface Script {
 export const RAM_PAGES = 512;
 /** A migration at this speed or below sends its head, and then waits. */
 const CRAWL_BYTES = 64 * 1024;
+/** Of QEMU's, those that there are here. */
+const COMMANDS = [
+  ...['qmp_capabilities', 'stop', 'cont', 'quit', 'qom-get'],
+  ...['migrate', 'migrate_cancel', 'migrate-set-capabilities', 'migrate-set-parameters'],
+  ...['query-status', 'query-migrate', 'query-migrate-capabilities', 'query-migrate-parameters', 'query-memdev'],
+  ...['query-memory-size-summary', 'query-memory-devices', 'query-uuid', 'query-name', 'query-version', 'query-kvm'],
+  ...['query-cpus-fast', 'query-block', 'query-named-block-nodes', 'query-commands'],
+];
 const RAM = { id: 'ram', sizeBytes: RAM_PAGES * PAGE };
 const ROM = { id: 'pc.bios', sizeBytes: 2 * PAGE };
 
@@ -116,8 +130,8 @@ export class ScriptedQemu {
 
   #serve(client: Socket): void {
     this.#client = client;
-    const [major, minor, micro] = this.script.version ?? [10, 0, 2];
-    client.write(`${JSON.stringify({ QMP: { version: { qemu: { major, minor, micro } }, capabilities: [] } })}\n`);
+    const greeting = { QMP: { version: { qemu: versionOf(this.#version) }, capabilities: [] } };
+    client.write(`${JSON.stringify(greeting)}\n`);
     let text = '';
     client.setEncoding('utf8').on('data', (part: string) => {
       const lines = (text + part).split('\n');
@@ -138,9 +152,14 @@ export class ScriptedQemu {
     this.log.push(execute);
     this.script.onCommand?.(execute, this);
     const answer = (body: object) => client.write(`${JSON.stringify({ ...body, id })}\n`);
-    switch (this.#faultOf(execute)) {
+    const refuse = (kind: string, desc: string) => answer({ error: { class: kind, desc } });
+    const fault = this.#commands.includes(execute) ? this.#faultOf(execute) : 'unknown';
+    switch (fault) {
       case 'refuse':
-        answer({ error: { class: 'GenericError', desc: `scripted: no ${execute}` } });
+        refuse('GenericError', this.script.words ?? `scripted: no ${execute}`);
+        return;
+      case 'unknown':
+        refuse('CommandNotFound', `The command ${execute} has not been found`);
         return;
       case 'close':
         client.destroy();
@@ -162,7 +181,16 @@ export class ScriptedQemu {
       return;
     }
     const result = this.#do(execute, args);
-    answer(typeof result === 'string' ? { error: { class: 'GenericError', desc: result } } : { return: result });
+    if (typeof result === 'string') refuse('GenericError', result);
+    else answer({ return: result });
+  }
+
+  get #commands(): string[] {
+    return COMMANDS.filter((command) => this.script.lacks?.includes(command) !== true);
+  }
+
+  get #version(): readonly [number, number, number] {
+    return this.script.version ?? [10, 0, 2];
   }
 
   #faultOf(command: string): Fault | undefined {
@@ -185,7 +213,10 @@ export class ScriptedQemu {
       case 'query-status':
         return { status: this.status, running: this.isRunning };
       case 'query-migrate':
-        return this.migration === undefined ? {} : { status: this.migration, 'error-desc': 'scripted failure' };
+        return {
+          ...(this.migration === undefined ? {} : { status: this.migration, 'error-desc': 'scripted failure' }),
+          ...(this.script.blockers === undefined ? {} : { 'blocked-reasons': this.script.blockers }),
+        };
       case 'migrate':
         return this.#migrate(String(args.uri));
       case 'migrate_cancel':
@@ -206,7 +237,8 @@ export class ScriptedQemu {
       case 'query-migrate-parameters':
         return this.parameters;
       case 'query-memdev':
-        return [{ id: 'ram', size: RAM.sizeBytes, share: true }];
+        // Until 6.1 it did not tell whether memory is shared.
+        return [{ id: 'ram', size: RAM.sizeBytes, ...(this.#version[0] < 6 ? {} : { share: true }) }];
       case 'query-memory-size-summary':
         return { 'base-memory': RAM.sizeBytes, 'plugged-memory': 0 };
       case 'query-uuid':
@@ -214,18 +246,21 @@ export class ScriptedQemu {
       case 'query-name':
         return { name: 'scripted' };
       case 'query-version':
-        return { qemu: { major: 10, minor: 0, micro: 2 }, package: '' };
+        return { qemu: versionOf(this.#version), package: '' };
+      case 'query-commands':
+        return this.#commands.map((name) => ({ name }));
       case 'quit':
         this.status = 'ended';
         return {};
       default:
-        return /^(qmp_capabilities|query-)/.test(command) ? [] : `The command ${command} has not been found`;
+        return [];
     }
   }
 
   #property(path: unknown, name: unknown): unknown {
     const { memoryFile } = this.script;
     if (path === '/machine') return 'pc-q35-10.0-machine';
+    if (name === 'share') return true;
     if (name === 'type') return memoryFile === undefined ? 'memory-backend-memfd' : 'memory-backend-file';
     return name === 'mem-path' ? memoryFile : 0;
   }
@@ -314,6 +349,10 @@ export class ScriptedQemu {
       tail(),
     ]);
   }
+}
+
+function versionOf([major, minor, micro]: readonly [number, number, number]): object {
+  return { major, minor, micro };
 }
 
 function drained(socket: Socket): Promise<void> {

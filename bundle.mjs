@@ -1,6 +1,6 @@
 /**
- * Bundles the compiled command line into dist/bundle/: `vmsnap.cjs`, one file for each command, and `worker.cjs` for the
- * worker threads. A start then reads two or three files instead of a hundred.
+ * Bundles the compiled command line into dist/bundle/: `vmsnap.cjs`, one file for each command, `worker.cjs` for the
+ * worker threads and `guardMain.cjs` for the process that guards a stopped machine. A start then reads two or three files instead of a hundred.
  *
  * CommonJS, because Node loads it faster, and because what a bundled module imports is then loaded when that module is first used.
  * Not minified: that brings nothing measurable, and stack traces stay readable. Packages stay outside.
@@ -34,6 +34,7 @@ await build({
   entryPoints: {
     vmsnap: 'dist/cli/main.js',
     worker: 'dist/lib/pipeline/worker.js',
+    guardMain: 'dist/lib/qemu/guardMain.js',
     ...Object.fromEntries(commands.map((name) => [name, `${COMMANDS_FOLDER}/${name}.js`])),
   },
   outdir: OUT_FOLDER,

@@ -3,13 +3,15 @@
  * end of memory and crashes included.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
+import { extname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { VmsnapError } from '../../native/errors.js';
 import type { AgentAddress } from './guestAgent.js';
 import type { LiveAddress } from './liveAddress.js';
 import type { PeerLimits } from './steadyPeer.js';
 
-const MAIN = fileURLToPath(new URL('./guardMain.js', import.meta.url));
+/** Beside this file: guardMain.js as compiled, guardMain.cjs in the bundle. */
+const MAIN = fileURLToPath(new URL(`./guardMain${extname(import.meta.url)}`, import.meta.url));
 const START_SECONDS = 30;
 
 export interface GuardStart {

@@ -87,6 +87,6 @@ async function lastLine(): Promise<string | undefined> {
   return text.split('\n').at(-2);
 }
 
-await main();
+// Not awaited: the bundle is CommonJS, which has no await here. A rejection ends the process with its words all the same.
 // A connection that hangs must not keep it.
-process.exit();
+void main().then(() => process.exit());

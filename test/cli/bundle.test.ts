@@ -38,7 +38,8 @@ test('package.json names the bundle, which has a file for each command', (t) => 
   t.is(join(ROOT, bin.vmsnap), BUNDLE);
   t.true(readFileSync(BUNDLE, 'utf8').startsWith('#!/usr/bin/env node\n'));
   const files = readdirSync(join(BUNDLE, '..'));
-  for (const name of ['worker.cjs', 'guardMain.cjs', 'save.cjs', 'load.cjs', 'inspect.cjs']) t.true(files.includes(name), name);
+  for (const name of ['worker.cjs', 'guardMain.cjs', 'save.cjs', 'load.cjs', 'inspect.cjs'])
+    t.true(files.includes(name), name);
 });
 
 test('the version and the help', async (t) => {

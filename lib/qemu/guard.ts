@@ -28,6 +28,8 @@ export interface GuardOrder {
   readonly thaw: boolean;
   /** What puts back what was changed in QEMU. */
   readonly restore: readonly { readonly command: string; readonly args: Record<string, unknown> }[];
+  /** To be removed: what QEMU is to connect to lies there. */
+  readonly streamFolder: string | undefined;
 }
 
 export class Guard {

@@ -5,6 +5,7 @@
  * pipe ends, vmsnap has ended, however that came about. If the machine was still to go on, the guard makes it go on, as
  * soon as the connection is free, and puts back what was changed for the migration.
  */
+import { rmSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { VmsnapError } from '../../native/errors.js';
 import type { GuardOrder, GuardStart } from './guard.js';
@@ -26,8 +27,17 @@ async function main(): Promise<void> {
   const line = await orders;
   if (line === undefined) return;
   const order = JSON.parse(line) as GuardOrder;
+  if (order.streamFolder !== undefined) removeStreamFolder(order.streamFolder);
   if (order.resume || order.restore.length > 0) await undo(start, order);
   if (order.thaw && start.agent !== undefined) await thaw(start.agent, start.limits);
+}
+
+function removeStreamFolder(folder: string): void {
+  try {
+    rmSync(folder, { recursive: true, force: true });
+  } catch (error) {
+    process.stderr.write(`vmsnap: error: ${folder} could not be removed: ${(error as Error).message}\n`);
+  }
 }
 
 async function undo({ address, limits }: GuardStart, { resume, restore }: GuardOrder): Promise<void> {

@@ -121,7 +121,7 @@ export class LiveMachine {
   #settings: MigrationSettings = { set: [], restore: [] };
   #hasSettings = false;
   #guard: Guard | undefined;
-  #order: GuardOrder = { resume: false, thaw: false, restore: [] };
+  #order: GuardOrder = { resume: false, thaw: false, restore: [], streamFolder: undefined };
   #agent: GuestAgent | undefined;
   #frozenFileSystems: number | undefined;
   #disks: readonly FoundDisk[] = [];
@@ -319,7 +319,9 @@ export class LiveMachine {
 
   /** A domain may have been named by its uuid or its number. */
   #openSocket(): StreamSocket {
-    return StreamSocket.open(userOfQemu(this.#address, this.#facts.name));
+    const socket = StreamSocket.open(userOfQemu(this.#address, this.#facts.name));
+    this.#tellGuard({ streamFolder: socket.folder });
+    return socket;
   }
 
   /** Until the machine has been told to go on, the guard is to see to that: a crawling migration might still be over too soon. */
@@ -453,6 +455,7 @@ export class LiveMachine {
     const connection = await this.#connect(socket);
     this.#connection = connection;
     socket.close();
+    this.#tellGuard({ streamFolder: undefined });
     requireMapped(this.#memory.files, connection.processId);
     return connection;
   }

@@ -98,11 +98,11 @@ export interface Connection {
 /** The socket that QEMU is to connect to. */
 export class StreamSocket {
   readonly path: string;
-  readonly #folder: string;
+  readonly folder: string;
   #fd: number;
 
   private constructor(folder: string, path: string, fd: number) {
-    this.#folder = folder;
+    this.folder = folder;
     this.path = path;
     this.#fd = fd;
   }
@@ -140,7 +140,7 @@ export class StreamSocket {
     if (this.#fd < 0) return;
     closeSync(this.#fd);
     this.#fd = -1;
-    rmSync(this.#folder, { recursive: true, force: true });
+    rmSync(this.folder, { recursive: true, force: true });
   }
 }
 

@@ -3,7 +3,7 @@
  * go on), with memory in a file, through a stand-in for virsh (no libvirt), and with a stand-in for the guest agent.
  * VMSNAP_CAMPAIGN=1: many more kills.
  */
-import { existsSync, openSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
@@ -49,6 +49,8 @@ async function untilRunning(t: ExecutionContext, qemu: ScriptedQemu): Promise<vo
 test('SIGKILL at random moments: the machine runs, and so are the settings of QEMU as before', async (t) => {
   const { folder, qemu } = await stage(t, { pieceBytes: 8192 });
   const before = { ...qemu.parameters };
+  const env = { TMPDIR: join(folder, 'temporary') };
+  mkdirSync(env.TMPDIR);
   // Drawn over what a save takes here and now, from the stop on: before it there is nothing to undo.
   const started = performance.now();
   t.is((await runCli(['save', `qemu:${qemu.socket}`, 'img'], { cwd: folder })).exitCode, 0);
@@ -58,6 +60,7 @@ test('SIGKILL at random moments: the machine runs, and so are the settings of QE
     qemu.log.length = 0;
     const { signal } = await runCli(['save', '--force', `qemu:${qemu.socket}`, 'img'], {
       cwd: folder,
+      env,
       onStart: (child) => {
         const moment = async () => {
           while (!qemu.wasStopped && child.exitCode === null) await sleep(2);
@@ -73,6 +76,7 @@ test('SIGKILL at random moments: the machine runs, and so are the settings of QE
     if (signal === 'SIGKILL') stops++;
   }
   t.log(`${stops} of ${KILLS} saves killed while they were at it`);
+  t.deepEqual(readdirSync(env.TMPDIR), [], 'the folder of a stream');
   t.deepEqual(qemu.parameters, before);
 });
 

@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { loadMachine } from '../../../lib/index.js';
 import { type ForgedMachine, forgeMachine, MACHINE_TYPE, MEMORY_BYTES } from '../../support/machineImage.js';
 import { type Operation, type Outcome, TEMPORARY, THREADS } from './faultOperation.js';
+import { sameFolders } from './sameFolders.js';
 import type { Workspace } from './workspace.js';
 
 const FAKE_QEMU = fileURLToPath(new URL('../children/fakeQemu.js', import.meta.url));
@@ -34,11 +35,7 @@ async function machineFault(folder: Workspace, { done }: Outcome): Promise<strin
 }
 
 function isSame(folder: Workspace, one: string, other: string): boolean {
-  const names = readdirSync(folder.path(one)).sort();
-  if (names.join() !== readdirSync(folder.path(other)).sort().join()) return false;
-  return names.every((name) =>
-    readFileSync(folder.path(`${one}/${name}`)).equals(readFileSync(folder.path(`${other}/${name}`))),
-  );
+  return sameFolders(folder.path(one), folder.path(other));
 }
 
 function resetMachine(folder: Workspace): void {

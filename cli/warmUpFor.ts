@@ -1,7 +1,7 @@
 /**
  * Starts worker threads before the command itself is loaded, which takes about as long as a thread's start. The options are not known
- * yet, so the first word that is a file, a named pipe or "-" is taken for the one that the threads will read: if that is wrong, a thread is started
- * for nothing, or later.
+ * yet, so the first word that is a file, a named pipe or "-" is taken for the one that the threads will read: if that is wrong, a
+ * thread is started for nothing, or later.
  */
 import { statSync } from 'node:fs';
 import { warmUp } from '../lib/warmUp.js';

@@ -64,10 +64,9 @@ async function askBackend(peer: QmpPeer, entry: unknown): Promise<MemoryBackend 
   const id = textOf(entry, 'id');
   const sizeBytes = countOf(entry, 'size');
   if (id === undefined || sizeBytes === undefined) return undefined;
-  // Until 6.1 query-memdev did not tell.
-  const share =
-    fieldOf(entry, 'share') ?? (await answerOrNull(peer, 'qom-get', { path: `/objects/${id}`, property: 'share' }));
   const property = (name: string) => answerOrNull(peer, 'qom-get', { path: `/objects/${id}`, property: name });
+  // Until 6.1 query-memdev did not tell.
+  const share = fieldOf(entry, 'share') ?? (await property('share'));
   const type = await property('type');
   const path = type === 'memory-backend-file' ? await property('mem-path') : null;
   const offset = type === 'memory-backend-file' ? await property('offset') : 0;

@@ -61,6 +61,22 @@ export function agentAvailabilityOrDemand(): AgentAvailability {
   return { available: false, reason };
 }
 
+/** QEMU 10, which stands beside the installed one: test/guest/qemu10.sh unpacks it, and VMSNAP_QEMU10 names it. */
+export interface Qemu10 {
+  readonly program: string | undefined;
+  /** Why there is none, or undefined. */
+  readonly missing: string | undefined;
+}
+
+/** An error where the environment demands it (VMSNAP_REQUIRE_QEMU10=1). */
+export function qemu10OrDemand(): Qemu10 {
+  const program = process.env.VMSNAP_QEMU10;
+  if (program !== undefined) return { program, missing: undefined };
+  if (process.env.VMSNAP_REQUIRE_QEMU10 === '1')
+    throw new Error('VMSNAP_REQUIRE_QEMU10=1, but VMSNAP_QEMU10 names no qemu-system-x86_64');
+  return { program, missing: 'VMSNAP_QEMU10 names no QEMU 10; see test/guest/qemu10.sh' };
+}
+
 /** Finds a program in PATH and in the folders that an ordinary user's PATH may lack. */
 export function findProgram(name: string): string | undefined {
   const folders = [...(process.env.PATH ?? '').split(delimiter), '/usr/bin', '/usr/sbin', '/bin', '/sbin'];

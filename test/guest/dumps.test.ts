@@ -21,7 +21,7 @@ import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
-import { findProgram } from './availability.js';
+import { findProgram, qemu10OrDemand } from './availability.js';
 import { runVmsnap } from './cli.js';
 import { bootGuest, type Guest, guestAvailabilityOrDemand } from './guest.js';
 
@@ -41,9 +41,7 @@ if (makedumpfile === undefined && process.env.VMSNAP_REQUIRE_GUEST === '1')
 
 const crash = findProgram('crash');
 if (crash === undefined && process.env.VMSNAP_REQUIRE_GUEST === '1') throw new Error('crash is not installed');
-const qemu10 = process.env.VMSNAP_QEMU10;
-if (qemu10 === undefined && process.env.VMSNAP_REQUIRE_QEMU10 === '1')
-  throw new Error('VMSNAP_REQUIRE_QEMU10=1, but VMSNAP_QEMU10 names no qemu-system-x86_64');
+const { program: qemu10, missing: noProgram10 } = qemu10OrDemand();
 
 interface Dump {
   readonly name: string;
@@ -156,8 +154,7 @@ for (const dump of QEMU_DUMPS) {
   });
 }
 
-const missing10 = availability.available ? undefined : availability.reason;
-const noQemu10 = missing10 ?? (qemu10 === undefined ? 'VMSNAP_QEMU10 names no QEMU 10' : undefined);
+const noQemu10 = availability.available ? noProgram10 : availability.reason;
 const title10 = 'dumps of QEMU 10, of a guest with two NUMA nodes, come back as its memory';
 const test10 = noQemu10 === undefined ? test.serial : test.serial.skip;
 test10(noQemu10 === undefined ? title10 : `${title10} (SKIPPED: ${noQemu10})`, async (t) => {

@@ -13,6 +13,7 @@ import anyTest, { type ExecutionContext } from 'ava';
 import { load, openImage, readBackupConfig, runBackup, save, verify } from '../../lib/index.js';
 import type { SaveResult } from '../../lib/types.js';
 import { runCli } from '../cli/support/runCli.js';
+import { qemu10OrDemand } from './availability.js';
 import { firstDifference } from './compare.js';
 import { bootGuest, type Guest, type GuestOptions, guestAvailabilityOrDemand } from './guest.js';
 import { QmpClient } from './qmp.js';
@@ -24,9 +25,7 @@ const KILL_SPAN_MS = 2500;
 const DIRTY_PAGES_MAX = 4096;
 
 const availability = guestAvailabilityOrDemand();
-const qemu10 = process.env.VMSNAP_QEMU10;
-if (qemu10 === undefined && process.env.VMSNAP_REQUIRE_QEMU10 === '1')
-  throw new Error('VMSNAP_REQUIRE_QEMU10=1, but VMSNAP_QEMU10 names no qemu-system-x86_64');
+const { program: qemu10, missing: noQemu10 } = qemu10OrDemand();
 
 type Memory = NonNullable<GuestOptions['memory']>;
 const CASES: readonly { memory: Memory; qemu: string | undefined; needs10: boolean; always: boolean }[] = [
@@ -40,11 +39,8 @@ const CASES: readonly { memory: Memory; qemu: string | undefined; needs10: boole
 
 for (const { memory, qemu, needs10, always } of CASES) {
   if (!always && !CAMPAIGN) continue;
-  const missing = !availability.available
-    ? availability.reason
-    : needs10 && qemu === undefined
-      ? 'VMSNAP_QEMU10 names no QEMU 10; see test/guest/qemu10.sh'
-      : undefined;
+  const missingQemu = needs10 ? noQemu10 : undefined;
+  const missing = availability.available ? missingQemu : availability.reason;
   const title = `${needs10 ? 'QEMU 10' : 'the installed QEMU'}, ${memory} memory: saved while it counts, and it counts on`;
   if (missing === undefined) anyTest.serial(title, (t) => savedWhileCounting(t, memory, qemu));
   else anyTest.serial.skip(`${title} (SKIPPED: ${missing})`, () => undefined);

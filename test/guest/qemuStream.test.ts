@@ -12,6 +12,7 @@ import { QEMU_HEAD, QEMU_TAIL } from '../../formats/qemu/openStream.js';
 import { extract, inspect, inspectMemoryFile, load, loadMachine, save } from '../../lib/index.js';
 import { forgeSave } from '../support/libvirtSave.js';
 import { openQemuStream } from '../support/qemuStream.js';
+import { qemu10OrDemand } from './availability.js';
 import { saveThroughPipe } from './cli.js';
 import { firstDifference } from './compare.js';
 import { bootGuest, type Guest, guestAvailabilityOrDemand } from './guest.js';
@@ -23,9 +24,7 @@ const LIVE_BYTES_PER_SECOND = 40e6;
 
 const test = anyTest as TestFn<undefined>;
 const availability = guestAvailabilityOrDemand();
-const qemu10 = process.env.VMSNAP_QEMU10;
-if (qemu10 === undefined && process.env.VMSNAP_REQUIRE_QEMU10 === '1')
-  throw new Error('VMSNAP_REQUIRE_QEMU10=1, but VMSNAP_QEMU10 names no qemu-system-x86_64');
+const { program: qemu10, missing: noQemu10 } = qemu10OrDemand();
 
 let folder: string;
 
@@ -45,7 +44,6 @@ interface Version {
 }
 
 const noGuest = availability.available ? undefined : availability.reason;
-const noQemu10 = qemu10 === undefined ? 'VMSNAP_QEMU10 names no QEMU 10; see test/guest/qemu10.sh' : undefined;
 const versions: readonly Version[] = [
   { name: 'the installed QEMU', program: undefined, missing: noGuest, hasMappedRam: false },
   { name: 'QEMU 10', program: qemu10, missing: noGuest ?? noQemu10, hasMappedRam: true },

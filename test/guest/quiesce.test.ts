@@ -16,7 +16,7 @@ import { runCli } from '../cli/support/runCli.js';
 import { failsWith } from '../lib/support/expect.js';
 import { descriptionIn } from '../lib/support/qemuStage.js';
 import { AgentClient } from './agentClient.js';
-import { agentAvailabilityOrDemand, findProgram } from './availability.js';
+import { agentAvailabilityOrDemand, findProgram, qemu10OrDemand } from './availability.js';
 import { bootGuest, type Guest } from './guest.js';
 import { COUNT_FILE } from './init.js';
 import { resumeCommand } from './resumeCommand.js';
@@ -31,11 +31,8 @@ const KEPT_IMAGE = 'kept.vmsnap';
 const KEPT_DISK = 'kept.disk';
 
 const availability = agentAvailabilityOrDemand();
-const qemu10 = process.env.VMSNAP_QEMU10;
-if (qemu10 === undefined && process.env.VMSNAP_REQUIRE_QEMU10 === '1')
-  throw new Error('VMSNAP_REQUIRE_QEMU10=1, but VMSNAP_QEMU10 names no qemu-system-x86_64');
+const { program: qemu10, missing: noQemu10 } = qemu10OrDemand();
 const noGuest = availability.available ? undefined : availability.reason;
-const noQemu10 = qemu10 === undefined ? 'VMSNAP_QEMU10 names no QEMU 10; see test/guest/qemu10.sh' : undefined;
 
 interface Stage {
   readonly guest: Guest;

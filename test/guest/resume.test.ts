@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
 import { loadMachine, save, verify } from '../../lib/index.js';
+import { qemu10OrDemand } from './availability.js';
 import { bootGuest, guestAvailabilityOrDemand } from './guest.js';
 import { QmpClient } from './qmp.js';
 import { resumeCommand } from './resumeCommand.js';
@@ -20,11 +21,8 @@ const COUNT_SECONDS = 90;
 
 const test = anyTest as TestFn<undefined>;
 const availability = guestAvailabilityOrDemand();
-const qemu10 = process.env.VMSNAP_QEMU10;
-if (qemu10 === undefined && process.env.VMSNAP_REQUIRE_QEMU10 === '1')
-  throw new Error('VMSNAP_REQUIRE_QEMU10=1, but VMSNAP_QEMU10 names no qemu-system-x86_64');
+const { program: qemu10, missing: noQemu10 } = qemu10OrDemand();
 const noGuest = availability.available ? undefined : availability.reason;
-const noQemu10 = qemu10 === undefined ? 'VMSNAP_QEMU10 names no QEMU 10; see test/guest/qemu10.sh' : undefined;
 
 const versions = [
   { name: 'the installed QEMU', program: undefined, missing: noGuest },

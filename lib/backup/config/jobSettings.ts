@@ -160,10 +160,8 @@ const RECIPIENTS = ['recipient', 'recipients-file'];
 
 /** A credential may hold recipients or an identity; what it holds is known when the job runs. */
 function requireOneWay(table: ConfigTable): void {
-  const [secrets, recipients] = [SECRETS, RECIPIENTS].map((keys) => keys.filter((key) => table.has(key))) as [
-    string[],
-    string[],
-  ];
+  const secrets = SECRETS.filter((key) => table.has(key));
+  const recipients = RECIPIENTS.filter((key) => table.has(key));
   if (secrets.length + recipients.length === 0)
     throw table.wrong(undefined, 'names nobody who can read the images', 'as { credential = "vmsnap-key" }');
   const isPassphrase = secrets.some((key) => key !== 'credential');

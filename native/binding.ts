@@ -772,7 +772,7 @@ export interface NativeBinding {
   /** Lets a pipe hold up to `capacityBytes` if the system allows it, never less than it does. Of other files nothing changes. */
   widenPipe(fd: number, capacityBytes: number): void;
 
-  /** Makes a unix socket at a path and listens for one connection. @returns its descriptor or a negative errno. */
+  /** Makes a unix socket (0600) at a path and listens for one connection. @returns its descriptor or a negative errno. */
   listenUnix(path: string): number;
   /** Waits for a connection, stoppable like {@link readStream}. @returns its descriptor or a negative errno. */
   acceptUnix(fd: number, abort: Int32Array, abortIndex: number): number;

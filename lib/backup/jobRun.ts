@@ -5,10 +5,11 @@
  * A job never throws: what goes wrong stands in its report, and everybody who should hear of it does (hook "error", metrics, monitor).
  * After a signal that is done as well, quickly: a machine that the hook "before" has paused must go on.
  */
-import { existsSync, renameSync, rmSync, statSync } from 'node:fs';
+import { existsSync, renameSync, statSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { type ErrorCode, EXIT_CODES, VmsnapError, withSystemErrors, wrapSystemError } from '../../native/errors.js';
+import { removeFile } from '../files/remove.js';
 import { sweepFolder } from '../files/sweep.js';
 import { isoSeconds } from '../options.js';
 import { save } from '../save.js';
@@ -243,10 +244,19 @@ class JobRun {
       if (this.#released) await this.#hook('before', 'running');
       await this.#trySave(undefined);
       // Not before: what is wrong with the base may pass, and then the difference is all that there is of this night.
-      if (difference !== this.#found.image) rmSync(difference, { force: true });
+      if (difference !== this.#found.image) this.#removeDifference(difference);
       return;
     }
     await this.#trySave(undefined);
+  }
+
+  #removeDifference(path: string): void {
+    try {
+      removeFile(path);
+    } catch (error) {
+      if (!(error instanceof VmsnapError)) throw error;
+      this.#warn({ code: 'prune-left', message: error.message });
+    }
   }
 
   /** @returns why the base cannot be one; the image, which needs it, may be there all the same. */

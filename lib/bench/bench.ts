@@ -2,10 +2,11 @@
  * `bench`: what vmsnap does on this machine, in tables. Everything is written into a folder of its own, which is removed
  * whatever happens.
  */
-import { accessSync, constants, mkdtempSync, rmSync, statSync } from 'node:fs';
+import { accessSync, constants, mkdtempSync, statSync } from 'node:fs';
 import { cpus, release, tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { VmsnapError, wrapSystemError } from '../../native/errors.js';
+import { removeTree } from '../files/remove.js';
 import { checkThreads } from '../options.js';
 import { defaultThreads } from '../threads.js';
 import { version } from '../version.js';
@@ -37,7 +38,7 @@ export async function bench(options: BenchOptions = {}): Promise<BenchReport> {
     return await new Bench(plan, folder, device).run();
   } finally {
     device?.device.close();
-    rmSync(folder, { recursive: true, force: true });
+    removeTree(folder);
   }
 }
 

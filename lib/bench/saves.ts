@@ -1,6 +1,6 @@
 /** Whole saves and loads: what codecs and levels give, what zero memory costs, and what of a save goes into finding it. */
-import { rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { removeFile } from '../files/remove.js';
 import { load } from '../load.js';
 import { save } from '../save.js';
 import type { CodecName, DetectorName, RegionOption, SaveOptions, SaveResult } from '../types.js';
@@ -75,7 +75,7 @@ function codecVariant(
         const loaded = await take(() => load(image, target, { threads, signal }));
         return { saved, loaded };
       } finally {
-        for (const path of [image, target]) rmSync(path, { force: true });
+        for (const path of [image, target]) removeFile(path);
       }
     },
   };
@@ -171,7 +171,7 @@ async function saveOnly(
   try {
     return await timedSave(source, image, { threads, signal, ...options });
   } finally {
-    rmSync(image, { force: true });
+    removeFile(image);
   }
 }
 

@@ -3,12 +3,13 @@
  * child that inherits the descriptor holds it too. What nobody holds is a leftover of a killed run.
  */
 import { randomBytes } from 'node:crypto';
-import { closeSync, constants, mkdirSync, openSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
+import { closeSync, constants, mkdirSync, openSync, readdirSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { native } from '../../native/binding.js';
 import { errnoError, VmsnapError, withSystemErrors, wrapSystemError } from '../../native/errors.js';
 import { openFileStats } from '../../native/fileStats.js';
 import { isBusy, isStill } from './fileLock.js';
+import { removeTree } from './remove.js';
 
 export class LockedFolder {
   readonly path: string;
@@ -93,10 +94,6 @@ function removeEmpty(path: string): void {
   } catch {
     // The next run removes it.
   }
-}
-
-function removeTree(path: string): void {
-  withSystemErrors('remove', path, () => rmSync(path, { recursive: true, force: true }));
 }
 
 function openFolder(path: string): number {

@@ -5,9 +5,9 @@
  * pipe ends, vmsnap has ended, however that came about. If the machine was still to go on, the guard makes it go on, as
  * soon as the connection is free, and puts back what was changed for the migration.
  */
-import { rmSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { VmsnapError } from '../../native/errors.js';
+import { removeTree } from '../files/remove.js';
 import type { GuardOrder, GuardStart } from './guard.js';
 import { GuestAgent } from './guestAgent.js';
 import { cancelMigration, resumeMachine } from './resumeMachine.js';
@@ -34,9 +34,9 @@ async function main(): Promise<void> {
 
 function removeStreamFolder(folder: string): void {
   try {
-    rmSync(folder, { recursive: true, force: true });
+    removeTree(folder);
   } catch (error) {
-    process.stderr.write(`vmsnap: error: ${folder} could not be removed: ${(error as Error).message}\n`);
+    process.stderr.write(`vmsnap: error: ${(error as Error).message}\n`);
   }
 }
 

@@ -1,13 +1,14 @@
 /**
- * A migration of a stopped machine to us: QEMU connects to a unix socket in a folder that only its user may enter, and sends
+ * A migration of a stopped machine to us: QEMU connects to a unix socket in a folder of ours, which nobody else may look into, and sends
  * device state and memory. What the caller has set for migrations of its own is put back afterwards.
  */
-import { chmodSync, chownSync, closeSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { chmodSync, chownSync, closeSync, mkdtempSync, readFileSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { native } from '../../native/binding.js';
 import { errnoError, VmsnapError, wrapSystemError } from '../../native/errors.js';
+import { removeTree } from '../files/remove.js';
 import { runAlone } from '../foreign/runAlone.js';
 import { fieldOf, listOf, textOf } from './answers.js';
 import type { GuardOrder } from './guard.js';
@@ -107,7 +108,7 @@ export class StreamSocket {
     this.#fd = fd;
   }
 
-  /** `user`: who then owns the folder, where that is another; root may enter it all the same. */
+  /** `user`: who then owns the socket, where that is another. Never the folder: what is removed there must not be his to exchange. */
   static open(user: User | undefined): StreamSocket {
     let folder: string;
     try {
@@ -120,10 +121,13 @@ export class StreamSocket {
       chmodSync(folder, 0o700);
       const fd = native.listenUnix(path);
       if (fd < 0) throw errnoError(fd, 'make the socket', path);
-      if (user !== undefined) for (const name of [path, folder]) chownSync(name, user.uid, user.gid);
+      if (user !== undefined && user.uid !== process.geteuid!()) {
+        chownSync(path, user.uid, user.gid);
+        chmodSync(folder, 0o711);
+      }
       return new StreamSocket(folder, path, fd);
     } catch (error) {
-      rmSync(folder, { recursive: true, force: true });
+      removeTree(folder);
       throw wrapSystemError(error, 'prepare', folder);
     }
   }
@@ -140,7 +144,7 @@ export class StreamSocket {
     if (this.#fd < 0) return;
     closeSync(this.#fd);
     this.#fd = -1;
-    rmSync(this.folder, { recursive: true, force: true });
+    removeTree(this.folder);
   }
 }
 

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 
 #include "stream.h"
@@ -18,6 +19,8 @@ int listen_unix(const std::string& path) {
   std::memcpy(address.sun_path, path.data(), path.size());
   UniqueFd socket_fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!socket_fd.is_open()) return -errno;
+  // Before the socket has a name: bind takes the mode from here, less the umask.
+  if (fchmod(socket_fd.get(), S_IRUSR | S_IWUSR) != 0) return -errno;
   if (bind(socket_fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) return -errno;
   if (listen(socket_fd.get(), 1) != 0) return -errno;
   return socket_fd.release();

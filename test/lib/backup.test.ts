@@ -3,6 +3,7 @@ import {
   chmodSync,
   copyFileSync,
   existsSync,
+  mkdirSync,
   readdirSync,
   readFileSync,
   renameSync,
@@ -98,6 +99,32 @@ test('a base that is deleted before the new image is verified: a full image inst
   t.deepEqual([jobs[0]!.kind, jobs[0]!.exitCode, codesOf(jobs[0]!)], ['full', 3, ['base-unusable']]);
   t.deepEqual(house.stored(), [basename(jobs[0]!.image!)]);
   await restores(t, house, jobs[0]!.image!, house.memory);
+});
+
+test('the difference that a full image replaces cannot be removed: a warning, and the job goes on', async (t) => {
+  const house = backupHouse(t);
+  const [first] = await nights(house, oneJob(), 1);
+  house.change(2);
+  const config = await readBackupConfig(house.configure(oneJob()));
+  let difference: string | undefined;
+  const { jobs } = await runBackup(config, {
+    now: () => house.now,
+    onEvent: (event) => {
+      if (event.kind !== 'phase') return;
+      if (event.phase === 'verify' && difference === undefined) {
+        difference = join(house.store, house.stored()[1]!);
+        unlinkSync(first!.image!);
+      } else if (event.phase === 'save' && difference !== undefined) {
+        unlinkSync(difference);
+        mkdirSync(difference);
+      }
+    },
+  });
+  const [report] = jobs;
+  t.deepEqual([report!.kind, report!.exitCode, codesOf(report!)], ['full', 3, ['base-unusable', 'prune-left']]);
+  t.is(report!.warnings[1]!.message, `cannot remove ${difference}: it is a directory (EISDIR)`);
+  t.true(report!.verified);
+  await restores(t, house, report!.image!, house.memory);
 });
 
 test('a base that cannot be read for a while, and no full image either: the difference stays', async (t) => {

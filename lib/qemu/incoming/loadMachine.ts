@@ -1,10 +1,11 @@
 /** `load --machine`: a folder with all that QEMU needs to bring a machine back, and the words for it. */
-import { closeSync, lstatSync, openSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, lstatSync, openSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
 import { native } from '../../../native/binding.js';
 import { errnoError, VmsnapError, withSystemErrors } from '../../../native/errors.js';
 import { LockedFolder, removeLeftover } from '../../files/lockedFolder.js';
+import { removeTree } from '../../files/remove.js';
 import { syncFile, syncFolder } from '../../files/replacementFile.js';
 import { temporaryName } from '../../files/sweep.js';
 import type { LoadResult } from '../../types.js';
@@ -118,7 +119,7 @@ function exchange(path: string, target: string): number {
   if (status !== -EINVAL && status !== -ENOSYS) return status;
   const aside = `${path}-old`;
   // Of a run that was killed here.
-  withSystemErrors('remove', aside, () => rmSync(aside, { recursive: true, force: true }));
+  removeTree(aside);
   withSystemErrors('move aside', target, () => renameSync(target, aside));
   const renamed = native.renameNoReplace(path, target);
   const freeName = renamed === 0 ? path : target;

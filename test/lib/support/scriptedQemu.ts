@@ -63,6 +63,16 @@ const COMMANDS = [
 const RAM = { id: 'ram', sizeBytes: RAM_PAGES * PAGE };
 const ROM = { id: 'pc.bios', sizeBytes: 2 * PAGE };
 
+interface FileAccess {
+  readonly uid: number;
+  readonly mode: number;
+}
+
+function accessOf(path: string): FileAccess {
+  const { uid, mode } = statSync(path);
+  return { uid, mode: mode & 0o777 };
+}
+
 export class ScriptedQemu {
   readonly socket: string;
   /** Every command, in order. */
@@ -70,8 +80,8 @@ export class ScriptedQemu {
   status: string;
   migration: string | undefined;
   script: Script;
-  /** That of the socket which it was last told to send its stream to. */
-  streamFolder: { readonly uid: number; readonly mode: number } | undefined;
+  /** Of the socket, and its folder, which it was last told to send its stream to. */
+  streamFolder: (FileAccess & { readonly socket: FileAccess }) | undefined;
   /** Modules that have been plugged in: RAM blocks without a file. */
   pluggedModules = 0;
   readonly capabilities = new Map<string, boolean>([
@@ -275,8 +285,7 @@ export class ScriptedQemu {
     }
     if (fault === 'never-connects') return {};
     const path = uri.replace(/^unix:/, '');
-    const { uid, mode } = statSync(dirname(path));
-    this.streamFolder = { uid, mode: mode & 0o777 };
+    this.streamFolder = { ...accessOf(dirname(path)), socket: accessOf(path) };
     const outgoing = connect(path);
     this.#outgoing = outgoing;
     const wasStopped = !this.isRunning;

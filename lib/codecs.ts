@@ -6,6 +6,7 @@
  */
 import { deflateSync, inflateSync } from 'node:zlib';
 import zstd from 'zstd-napi/binding.js';
+import { discard } from '../formats/garbage.js';
 import type { CodecName } from '../formats/vmsnap/layout.js';
 
 export interface ChunkCodec {
@@ -97,9 +98,10 @@ class ZlibCodec implements ChunkCodec {
 
   compress(source: Uint8Array, target: Uint8Array): number {
     const stored = deflateSync(source, { level: this.#level, chunkSize: bound(source.length) });
-    if (stored.length >= source.length) return 0;
-    target.set(stored);
-    return stored.length;
+    const storedBytes = stored.length;
+    if (storedBytes < source.length) target.set(stored);
+    discard(stored);
+    return storedBytes < source.length ? storedBytes : 0;
   }
 
   decompress(source: Uint8Array, target: Uint8Array): string | undefined {
@@ -117,6 +119,7 @@ class ZlibCodec implements ChunkCodec {
       if (buffer.length !== target.length) return `zlib stream gives ${buffer.length} bytes, not ${target.length}`;
       if (engine.bytesWritten !== source.length) return 'bytes after the end of the zlib stream';
       target.set(buffer);
+      discard(buffer);
       return undefined;
     } catch (error) {
       return `zlib: ${(error as Error).message}`;

@@ -137,6 +137,12 @@ const ATTACHMENT_BYTES = 12 * MIB;
 const UNWRAPPING_BYTES = 32 * MIB;
 /** Segments that a worker has with a DSA device while it compresses one. */
 const AHEAD_SEGMENTS = 2;
+/** The image is right, and a snapshot of the disks is not what it was meant to be. */
+const NOTHING_QUIESCED: Warning = {
+  code: 'nothing-quiesced',
+  message:
+    "the guest agent held no file system still: snapshots of the guest's disks are those of a machine that lost its power, as without --quiesce",
+};
 /** How often a live save begins anew because the machine's memory is laid out in another way by the end. */
 const RESTARTS_MAX = 3;
 
@@ -189,7 +195,10 @@ async function saveMachineOnce(
       live: machine.isLive ? machine.toStop : undefined,
     };
     const result = await saveSource(source, image, stopped, machine);
-    return { ...result, machine: await machine.finish(liveMachineRun(result.run, restarts)) };
+    const run = await machine.finish(liveMachineRun(result.run, restarts));
+    if (run.frozenFileSystems !== 0) return { ...result, machine: run };
+    options.onWarning?.(NOTHING_QUIESCED);
+    return { ...result, machine: run, warnings: [...result.warnings, NOTHING_QUIESCED] };
   } catch (error) {
     throw await machine.abandon(await machine.cause(error));
   } finally {

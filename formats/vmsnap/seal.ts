@@ -18,6 +18,7 @@ import {
   timingSafeEqual,
 } from 'node:crypto';
 import { VmsnapError } from '../../native/errors.js';
+import { discard } from '../garbage.js';
 import {
   FOOTER_TAG_AT,
   FOOTER_TAG_BYTES,
@@ -110,7 +111,9 @@ export class ChunkSealer {
   seal(bytes: Buffer, sealNumber: number, chunk: number, tags: Buffer, tagAt: number): void {
     writeChunkNonce(this.#nonce, sealNumber, chunk);
     const cipher = createCipheriv(CIPHER, this.#key, this.#nonce);
-    bytes.set(cipher.update(bytes));
+    const sealed = cipher.update(bytes);
+    bytes.set(sealed);
+    discard(sealed);
     cipher.final();
     tags.set(cipher.getAuthTag(), tagAt);
   }

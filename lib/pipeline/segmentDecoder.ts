@@ -4,6 +4,7 @@
  * Holds the buffers of one thread (data, states, words), reused from segment to segment; what `decode` returns is
  * valid until the next call. Damage is handed to `onDamage`: a load throws there, a verify notes it and goes on.
  */
+import { discard } from '../../formats/garbage.js';
 import { corrupt } from '../../formats/vmsnap/corrupt.js';
 import type { Geometry } from '../../formats/vmsnap/geometry.js';
 import { isZero } from '../../formats/vmsnap/header.js';
@@ -145,9 +146,9 @@ export function decodeChunk(
   if (bytes.length > out.length || bytes.length === 0) return `stored length ${bytes.length} for ${out.length} bytes`;
   const plain = seal === undefined ? bytes : openChunk(seal, chunk, bytes);
   if (plain === undefined) return 'it is not what was sealed here';
-  if (plain.length < out.length) return codec.decompress(plain, out);
-  out.set(plain);
-  return undefined;
+  const problem = plain.length < out.length ? codec.decompress(plain, out) : void out.set(plain);
+  if (seal !== undefined) discard(plain);
+  return problem;
 }
 
 /** The byte ranges of the segment whose pages lie in chunk `i`. */

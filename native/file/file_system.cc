@@ -7,6 +7,7 @@
 #include <linux/fs.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <sys/statfs.h>
 #include <unistd.h>
 
@@ -19,6 +20,11 @@ int try_flock(int fd, int operation) {
     if (errno != EINTR) return -errno;
   }
   return 0;
+}
+
+bool is_folder(const char* path) {
+  struct stat status;
+  return lstat(path, &status) == 0 && S_ISDIR(status.st_mode);
 }
 
 }  // namespace
@@ -43,7 +49,13 @@ int try_lock_range(int fd, uint64_t position, uint64_t size_bytes) {
 
 int rename_no_replace(const char* from, const char* to) {
   if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0) return 0;
-  return errno == EINVAL || errno == ENOSYS ? rename_by_link(from, to) : -errno;
+  if (errno != EINVAL && errno != ENOSYS) return -errno;
+  return is_folder(from) ? rename_folder(from, to) : rename_by_link(from, to);
+}
+
+int rename_folder(const char* from, const char* to) {
+  if (rename(from, to) == 0) return 0;
+  return errno == ENOTEMPTY || errno == ENOTDIR ? -EEXIST : -errno;
 }
 
 int rename_by_link(const char* from, const char* to) {

@@ -13,10 +13,12 @@ int try_lock_shared(int fd);
 /// (fcntl, F_OFD_SETLK). The file must be open for writing; the range may lie beyond its end.
 int try_lock_range(int fd, uint64_t position, uint64_t size_bytes);
 
-/// Renames unless `to` exists (-EEXIST). Where the file system knows no such rename: link, then unlink.
+/// Renames unless `to` exists (-EEXIST). Where the file system (NFS) knows no such rename: one of the two below.
 int rename_no_replace(const char* from, const char* to);
-/// The second way alone. If it fails half-way both names are there.
+/// Of files: link, then unlink. If it fails half-way both names are there.
 int rename_by_link(const char* from, const char* to);
+/// Of folders, which have one name only: a rename, which replaces an empty folder at most.
+int rename_folder(const char* from, const char* to);
 
 /// Each gets the other's name, at once. -EINVAL or -ENOSYS where the file system knows no such rename.
 int rename_exchange(const char* one, const char* other);

@@ -169,6 +169,26 @@ TEST(rename_never_replaces) {
   }
 }
 
+TEST(rename_of_a_folder_replaces_nothing) {
+  for (const std::string& parent : folders_to_try()) {
+    const TempFolder folder(parent);
+    const std::string from = folder.path("from");
+    const std::string to = folder.path("to");
+    CHECK_EQ(rename_folder(from.c_str(), to.c_str()), -ENOENT);
+    CHECK_EQ(mkdir(from.c_str(), 0700), 0);
+    open_or_abort(from + "/file", O_WRONLY | O_CREAT);
+    open_or_abort(to, O_WRONLY | O_CREAT);
+    CHECK_EQ(rename_folder(from.c_str(), to.c_str()), -EEXIST);
+    CHECK_EQ(remove(to.c_str()), 0);
+    CHECK_EQ(rename_folder(from.c_str(), to.c_str()), 0);
+    CHECK(file_exists(to + "/file") && !file_exists(from));
+    CHECK_EQ(mkdir(from.c_str(), 0700), 0);
+    CHECK_EQ(rename_folder(from.c_str(), to.c_str()), -EEXIST);
+    CHECK(file_exists(to + "/file") && file_exists(from));
+    for (const std::string& path : {to + "/file", to, from}) CHECK_EQ(remove(path.c_str()), 0);
+  }
+}
+
 TEST(rename_exchanges_folders) {
   for (const std::string& parent : folders_to_try()) {
     const TempFolder folder(parent);

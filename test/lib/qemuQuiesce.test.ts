@@ -161,6 +161,18 @@ for (const live of [false, true]) {
   });
 }
 
+test('a guest without anything to hold still is saved, and it is a warning', async (t) => {
+  const made = await stage(t, false, {});
+  made.agent.fileSystems = 0;
+  const { machine, warnings } = await made.quiesce();
+  t.is(machine!.frozenFileSystems, 0);
+  t.deepEqual(
+    warnings.map(({ code }) => code),
+    ['nothing-quiesced'],
+  );
+  await hasStoppedMemory(t, made);
+});
+
 test("half a request that somebody has left in the port of the agent is in nobody's way", async (t) => {
   const made = await stage(t, false, {});
   made.agent.begun = '{"execute":"guest-fs';

@@ -18,7 +18,7 @@ import { placeMemoryFiles, writeMemoryFile } from './memoryFiles.js';
 import { sendStream } from './migrationStream.js';
 import { memoryArguments, recordedCommand, restoreCommands, waitingArguments } from './qemuArguments.js';
 
-const { EINVAL, ENOSYS } = constants.errno;
+const { EEXIST, EINVAL, ENOENT, ENOSYS } = constants.errno;
 const STATE_FILE = 'device-state';
 const QMP_SOCKET = 'qmp';
 
@@ -38,9 +38,12 @@ export async function loadMachine(
   const target = resolve(folder);
   const warnings = new Warnings(options);
   try {
-    const replaced = requireReplaceable(target, options.force ?? false);
+    const force = options.force ?? false;
+    requireReplaceable(target, force);
     const temporary = LockedFolder.create(join(dirname(target), temporaryName(basename(target))));
     try {
+      putBack(target, temporary.path);
+      const replaced = requireReplaceable(target, force);
       const results = await fill(image, temporary.path, { ...options, onWarning: (warning) => warnings.add(warning) });
       await publish(temporary, target, replaced);
       if (replaced) removeOld(temporary.path, warnings);
@@ -113,12 +116,25 @@ async function publish(temporary: LockedFolder, target: string, replaced: boolea
   }
 }
 
+/** What a load calls the old folder while neither of the two has the name, on a file system that cannot exchange them (NFS). */
+function asideName(path: string): string {
+  return `${path}-old`;
+}
+
+/** A load that was killed just then may have left the old folder aside, and it alone. Under the lock of the temporary folder. */
+function putBack(target: string, path: string): void {
+  const aside = asideName(path);
+  const status = native.renameNoReplace(aside, target);
+  // EEXIST: killed later, when the new one had the name.
+  if (status !== 0 && status !== -ENOENT && status !== -EEXIST) throw errnoError(status, `rename to ${target}`, aside);
+}
+
 /** At once, so that one of them has the name at every moment; where the file system cannot, by a third name. */
 function exchange(path: string, target: string): number {
   const status = native.renameExchange(path, target);
   if (status !== -EINVAL && status !== -ENOSYS) return status;
-  const aside = `${path}-old`;
-  // Of a run that was killed here.
+  const aside = asideName(path);
+  // Of a run that was killed here, after the new one had the name.
   removeTree(aside);
   withSystemErrors('move aside', target, () => renameSync(target, aside));
   const renamed = native.renameNoReplace(path, target);

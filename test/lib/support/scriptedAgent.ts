@@ -12,7 +12,6 @@ import type { ScriptedQemu } from './scriptedQemu.js';
 
 const GUARD_MS = 150_000;
 const TURN_MS = 5;
-const FILE_SYSTEMS = 2;
 /** 0xff, as the decoder gives it. */
 const RESET = '\ufffd';
 const DONE_WHILE_FROZEN = new Set(['guest-sync', 'guest-ping', 'guest-fsfreeze-status', 'guest-fsfreeze-thaw']);
@@ -33,6 +32,8 @@ export class ScriptedAgent {
   readonly qemu: ScriptedQemu;
   script: AgentScript;
   frozen = 0;
+  /** What there is to freeze. */
+  fileSystems = 2;
   /** Told of each command before it is done. */
   onCommand: (command: string) => void = () => {};
   /** A request that is not whole yet. */
@@ -123,7 +124,7 @@ export class ScriptedAgent {
     if (command === 'guest-sync') return args.id;
     if (command === 'guest-fsfreeze-status') return this.frozen > 0 ? 'frozen' : 'thawed';
     const before = this.frozen;
-    if (command === 'guest-fsfreeze-freeze') this.frozen = FILE_SYSTEMS;
+    if (command === 'guest-fsfreeze-freeze') this.frozen = this.fileSystems;
     if (command === 'guest-fsfreeze-thaw') this.frozen = 0;
     return this.frozen || before;
   }

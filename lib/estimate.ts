@@ -234,9 +234,9 @@ class Estimate {
       measured,
       duplicates: this.#full && this.#options.references === true ? createDuplicatesShared() : undefined,
     };
-    const toDo = pieces.reduce((sum, piece) => sum + this.#pieces.placeOf(piece).sizeBytes, 0);
+    const totalBytes = pieces.reduce((sum, piece) => sum + this.#pieces.placeOf(piece).sizeBytes, 0);
     const unlink = linkSignal(this.#options.signal, control);
-    const endReports = reportProgress('estimate', control, toDo, this.#options);
+    const endReports = reportProgress('estimate', control, totalBytes, this.#options);
     try {
       const jobs = Array.from({ length: threads }, (_, worker): EstimateJob => ({ ...shared, worker }));
       const detectors = await runJobs<EstimateWorkerResult>(jobs, control);

@@ -39,6 +39,7 @@ export async function loadMachine(
   const warnings = new Warnings(options);
   try {
     const force = options.force ?? false;
+    // Before anything is made; and again under the lock, for what is put back there or has come meanwhile.
     requireReplaceable(target, force);
     const temporary = LockedFolder.create(join(dirname(target), temporaryName(basename(target))));
     try {

@@ -4,8 +4,8 @@
  * what has the final name is the old file or the whole new one.
  *
  * Calls are failed by strace (support/failingCalls.ts). Reads and writes that do less than they were asked for, or are
- * interrupted, cannot be had of it, nor can failures on files that have no name: a library is preloaded for these, and after
- * short counts the result must be right.
+ * interrupted, cannot be had of it, nor can failures on files that have no name and on sockets: a library is preloaded for these,
+ * and after short counts the result must be right.
  *
  * VMSNAP_FAULTS=N tries N failures of each operation instead of one, VMSNAP_FAULTS=all every call with every error. Of short counts
  * the suite tries one pattern on a few operations, which the seed draws.
@@ -20,7 +20,7 @@ import { randomNumbers } from '../support/randomNumbers.js';
 import {
   compileLibrary,
   countCalls,
-  countSpilled,
+  countUnnamed,
   ERRORS,
   type ErrorName,
   type Injection,
@@ -62,6 +62,8 @@ async function setting(t: ExecutionContext, operation: Operation): Promise<Works
   const folder = diskWorkspace(t);
   mkdirSync(folder.path(TEMPORARY));
   await operation.prepare(folder);
+  const { end } = operation;
+  if (end !== undefined) t.teardown(() => end(folder));
   operation.reset(folder);
   return folder;
 }
@@ -125,7 +127,7 @@ function hindersRemoval({ call, lasts, unlinkFails }: Injection): boolean {
 }
 
 /** Every failure there is to try. */
-function injections(counts: ReadonlyMap<string, number>, spilled: ReadonlyMap<string, number>): Injection[] {
+function injections(counts: ReadonlyMap<string, number>, unnamed: ReadonlyMap<string, number>): Injection[] {
   const places = (count: number) => Array.from({ length: count }, (_, i) => i + 1);
   const single = (map: ReadonlyMap<string, number>, more: Partial<Injection>) =>
     [...map].flatMap(([call, count]) =>
@@ -139,7 +141,7 @@ function injections(counts: ReadonlyMap<string, number>, spilled: ReadonlyMap<st
   const unremovable = [...counts.keys()]
     .filter((call) => WRITES.includes(call))
     .map((call) => ({ call, when: 1, error: 'EIO' as const, unlinkFails: true }));
-  return [...single(counts, {}), ...single(spilled, { spilled: true }), ...lasting, ...unremovable];
+  return [...single(counts, {}), ...single(unnamed, { unnamed: true }), ...lasting, ...unremovable];
 }
 
 /** Others on each run, all of them in the end. A rename, made once, comes as often as a write, made a hundred times. */
@@ -159,16 +161,18 @@ function sample(every: readonly Injection[], operation: Operation): readonly Inj
 const withStrace = needing(missingStrace() ?? missingCompiler());
 
 for (const operation of CHOSEN) {
-  withStrace(`${operation.name}: a system call that fails is an error, or does not matter`, async (t) => {
+  const test = needing(missingStrace() ?? missingCompiler() ?? operation.missing);
+  test(`${operation.name}: a system call that fails is an error, or does not matter`, async (t) => {
     t.timeout(CAMPAIGN_MS_MAX);
     const folder = await setting(t, operation);
-    const library = operation.spills ? compileLibrary(folder) : undefined;
+    const isUnnamed = operation.spills === true || operation.sockets === true;
+    const library = isUnnamed ? compileLibrary(folder) : undefined;
     const counts = await countCalls(operation, folder);
     operation.reset(folder);
-    const spilled = library === undefined ? new Map<string, number>() : await countSpilled(operation, folder, library);
-    t.is(spilled.size > 0, operation.spills === true, 'calls on files without names');
+    const unnamed = library === undefined ? new Map<string, number>() : await countUnnamed(operation, folder, library);
+    t.is(unnamed.size > 0, isUnnamed, 'calls on what has no name');
     operation.reset(folder);
-    const every = injections(counts, spilled);
+    const every = injections(counts, unnamed);
     const chosen = sample(every, operation);
     const codes = new Map<number, number>();
     const faults: string[] = [];
@@ -197,11 +201,11 @@ for (const operation of CHOSEN) {
     }
     const sum = (map: ReadonlyMap<string, number>) => [...map.values()].reduce((total, count) => total + count, 0);
     t.log(
-      `seed ${SEED}; ${sum(counts) + sum(spilled)} calls, ${every.length} failures, ${chosen.length} tried, ${failed} met: ` +
+      `seed ${SEED}; ${sum(counts) + sum(unnamed)} calls, ${every.length} failures, ${chosen.length} tried, ${failed} met: ` +
         `${right} right, ${failed - right} errors; exit codes ${JSON.stringify(Object.fromEntries(codes))}`,
     );
     if (ALL)
-      t.log(JSON.stringify(Object.fromEntries([...counts, ...[...spilled].map(([k, v]) => [`spilled ${k}`, v])])));
+      t.log(JSON.stringify(Object.fromEntries([...counts, ...[...unnamed].map(([k, v]) => [`unnamed ${k}`, v])])));
     t.deepEqual(faults, []);
   });
 }
@@ -276,7 +280,7 @@ function drawn(): readonly Operation[] {
 }
 
 for (const operation of drawn()) {
-  needing(missingCompiler())(`${operation.name}: short and interrupted reads and writes change nothing`, async (t) => {
+  needing(missingCompiler() ?? operation.missing)(`${operation.name}: short and interrupted reads and writes change nothing`, async (t) => {
     t.timeout(600_000);
     const folder = await setting(t, operation);
     const library = compileLibrary(folder);

@@ -1,5 +1,6 @@
-// Preloaded into a command, for what strace cannot do: calls that do less than they are asked for, and calls on files that have no name.
-// Only files below VMSNAP_FAULT_FOLDER are meant.
+// Preloaded into a command, for what strace cannot do: calls that do less than they are asked for, and calls on what has no name, or
+// none that is known before. Only files below VMSNAP_FAULT_FOLDER are meant; with VMSNAP_FAULT_SOCKETS=1 sockets as well, but not
+// those that are standard input, output and error.
 //
 // VMSNAP_SHORT_EVERY=N: every N-th read or write does a third of what it was asked for, as a system may at any time.
 // VMSNAP_SHORT_EINTR=1: it does nothing and says EINTR instead.
@@ -9,10 +10,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -20,14 +23,22 @@
 
 static atomic_long calls;
 
-static int is_ours(int fd) {
+static int has_sockets(void) { return getenv("VMSNAP_FAULT_SOCKETS") != NULL; }
+
+static int is_below(const char* path) {
   const char* folder = getenv("VMSNAP_FAULT_FOLDER");
+  return folder != NULL && strlen(path) > strlen(folder) && strncmp(path, folder, strlen(folder)) == 0;
+}
+
+static int is_ours(int fd) {
   char link[64];
   char path[PATH_MAX];
-  if (folder == NULL) return 0;
+  if (getenv("VMSNAP_FAULT_FOLDER") == NULL) return 0;
   snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
   const ssize_t length = readlink(link, path, sizeof path - 1);
-  return length > 0 && (size_t)length > strlen(folder) && strncmp(path, folder, strlen(folder)) == 0;
+  if (length <= 0) return 0;
+  path[length] = '\0';
+  return is_below(path) || (fd > STDERR_FILENO && has_sockets() && strncmp(path, "socket:", 7) == 0);
 }
 
 static void note(const char* name) {
@@ -39,10 +50,9 @@ static void note(const char* name) {
   fclose(file);
 }
 
-// Whether this call is the one to fail; then errno is set. The log is no file of the folder.
-static int fails(const char* name, int fd) {
+// Whether this call, on what is ours, is the one to fail; then errno is set. The log is no file of the folder.
+static int is_to_fail(const char* name) {
   const char* order = getenv("VMSNAP_FAIL");
-  if ((order == NULL && getenv("VMSNAP_FAIL_LOG") == NULL) || !is_ours(fd)) return 0;
   note(name);
   char call[32];
   long when = 0;
@@ -54,6 +64,12 @@ static int fails(const char* name, int fd) {
   errno = error;
   return 1;
 }
+
+static int is_asked(void) { return getenv("VMSNAP_FAIL") != NULL || getenv("VMSNAP_FAIL_LOG") != NULL; }
+
+static int fails(const char* name, int fd) { return is_asked() && is_ours(fd) && is_to_fail(name); }
+
+static int fails_at(const char* name, const char* path) { return is_asked() && is_below(path) && is_to_fail(name); }
 
 static int is_due(int fd) {
   const char* every = getenv("VMSNAP_SHORT_EVERY");
@@ -125,3 +141,34 @@ WHOLE(fsync, (int fd), (fd))
 WHOLE(fdatasync, (int fd), (fd))
 WHOLE(fstat, (int fd, struct stat* stats), (fd, stats))
 WHOLE(fstat64, (int fd, struct stat64* stats), (fd, stats))
+
+WHOLE(connect, (int fd, const struct sockaddr* address, socklen_t size), (fd, address, size))
+WHOLE(bind, (int fd, const struct sockaddr* address, socklen_t size), (fd, address, size))
+WHOLE(listen, (int fd, int backlog), (fd, backlog))
+WHOLE(accept4, (int fd, struct sockaddr* address, socklen_t* size, int flags), (fd, address, size, flags))
+WHOLE(fchmod, (int fd, mode_t mode), (fd, mode))
+
+// Of one descriptor: who waits for several is Node's own loop, which asks for no other way.
+int poll(struct pollfd* waiting, nfds_t count, int milliseconds) {
+  REAL(poll);
+  return count == 1 && fails("poll", waiting[0].fd) ? -1 : real(waiting, count, milliseconds);
+}
+
+int socket(int domain, int type, int protocol) {
+  REAL(socket);
+  return is_asked() && has_sockets() && is_to_fail("socket") ? -1 : real(domain, type, protocol);
+}
+
+#define NAMED(name, parameters, arguments) \
+  int name parameters { \
+    REAL(name); \
+    return fails_at(#name, path) ? -1 : real arguments; \
+  }
+NAMED(chmod, (const char* path, mode_t mode), (path, mode))
+NAMED(unlink, (const char* path), (path))
+NAMED(rmdir, (const char* path), (path))
+
+char* mkdtemp(char* path) {
+  REAL(mkdtemp);
+  return fails_at("mkdtemp", path) ? NULL : real(path);
+}

@@ -1,6 +1,6 @@
 /**
  * Runs a command of which one system call fails. By strace, for calls on files that have a name; by a preloaded library
- * (failingCalls.c) for files that have none, and for calls that do less than they are asked for.
+ * (failingCalls.c) for files that have none, for sockets, and for calls that do less than they are asked for.
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -54,13 +54,13 @@ export interface Injection {
   readonly lasts?: boolean;
   /** What is to be removed afterwards cannot be removed. */
   readonly unlinkFails?: boolean;
-  /** Made on a file without a name. */
-  readonly spilled?: boolean;
+  /** Made on a file without a name that is known before, or on a socket. */
+  readonly unnamed?: boolean;
 }
 
-export function injectionText({ call, when, error, lasts, unlinkFails, spilled }: Injection): string {
+export function injectionText({ call, when, error, lasts, unlinkFails, unnamed }: Injection): string {
   const also = unlinkFails ? ', and nothing can be removed' : '';
-  return `${spilled ? 'spill file: ' : ''}${call} number ${when}${lasts ? ' and all later' : ''}: ${error}${also}`;
+  return `${unnamed ? 'without a name: ' : ''}${call} number ${when}${lasts ? ' and all later' : ''}: ${error}${also}`;
 }
 
 export interface FaultResult extends CliResult {
@@ -68,7 +68,7 @@ export interface FaultResult extends CliResult {
   readonly injected: number;
 }
 
-/** Compiles the library for {@link runFailing} and {@link runPreloaded}; needed for spill files only. */
+/** Compiles the library for {@link runFailing} and {@link runShort}; the first needs it for what has no name only. */
 export function compileLibrary(folder: Workspace): string {
   const library = folder.path('failing.so');
   execFileSync('gcc', ['-shared', '-fPIC', '-O1', '-o', library, SOURCE, '-ldl']);
@@ -107,10 +107,10 @@ function mostOfThreads(byThread: ReadonlyMap<string, number>): Map<string, numbe
   return counts;
 }
 
-/** The same for files without names, of all threads together. */
-export async function countSpilled(operation: Operation, folder: Workspace, library: string) {
-  const log = folder.path('spilled');
-  await run(operation, folder, [], { ...preload(folder, library), VMSNAP_FAIL_LOG: log });
+/** The same for what has no name, of all threads together. */
+export async function countUnnamed(operation: Operation, folder: Workspace, library: string) {
+  const log = folder.path('unnamed');
+  await run(operation, folder, [], { ...preload(operation, folder, library), VMSNAP_FAIL_LOG: log });
   const counts = new Map<string, number>();
   for (const call of linesOf(log)) counts.set(call, (counts.get(call) ?? 0) + 1);
   return counts;
@@ -122,7 +122,7 @@ export async function runFailing(
   injection: Injection,
   library?: string,
 ): Promise<FaultResult> {
-  if (injection.spilled) return runSpilled(operation, folder, injection, library!);
+  if (injection.unnamed) return runUnnamed(operation, folder, injection, library!);
   const { call, when, error, lasts, unlinkFails } = injection;
   const trace = folder.path('trace');
   const calls = unlinkFails ? `${call},unlink,unlinkat` : call;
@@ -138,15 +138,15 @@ export async function runFailing(
   return { ...result, injected };
 }
 
-async function runSpilled(
+async function runUnnamed(
   operation: Operation,
   folder: Workspace,
   { call, when, error }: Injection,
   library: string,
 ): Promise<FaultResult> {
-  const log = folder.path('spilled');
+  const log = folder.path('unnamed');
   const order = `${call}:${when}:${system.errno[error]}`;
-  const env = { ...preload(folder, library), VMSNAP_FAIL: order, VMSNAP_FAIL_LOG: log };
+  const env = { ...preload(operation, folder, library), VMSNAP_FAIL: order, VMSNAP_FAIL_LOG: log };
   const result = await run(operation, folder, [], env);
   return { ...result, injected: linesOf(log).filter((line) => line === 'failed').length };
 }
@@ -160,15 +160,19 @@ export function runShort(
   interrupts: boolean,
 ): Promise<CliResult> {
   return run(operation, folder, [], {
-    LD_PRELOAD: library,
+    ...preload(operation, folder, library),
     VMSNAP_FAULT_FOLDER: `${folder.folder}/`,
     VMSNAP_SHORT_EVERY: every,
     ...(interrupts ? { VMSNAP_SHORT_EINTR: '1' } : {}),
   });
 }
 
-function preload(folder: Workspace, library: string): Record<string, string> {
-  return { LD_PRELOAD: library, VMSNAP_FAULT_FOLDER: `${folder.path(TEMPORARY)}/` };
+function preload({ sockets }: Operation, folder: Workspace, library: string): Record<string, string> {
+  return {
+    LD_PRELOAD: library,
+    VMSNAP_FAULT_FOLDER: `${folder.path(TEMPORARY)}/`,
+    ...(sockets ? { VMSNAP_FAULT_SOCKETS: '1' } : {}),
+  };
 }
 
 function linesOf(log: string): string[] {

@@ -14,7 +14,11 @@ export interface Outcome {
 
 export interface Operation {
   readonly name: string;
+  /** Why it cannot be tried here, or undefined. */
+  readonly missing?: string | undefined;
   readonly prepare: (folder: Workspace) => Promise<void>;
+  /** After the last run. */
+  readonly end?: (folder: Workspace) => Promise<void>;
   readonly args: (folder: Workspace) => readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   /** Files whose calls fail; '' is the folder itself. */
@@ -24,8 +28,10 @@ export interface Operation {
   readonly stdout?: string;
   /** From and to: what stands at the other ends of pipes. */
   readonly peers?: readonly (readonly [string, string])[];
-  /** It makes files without names in the folder for temporary ones, and their calls fail too. */
+  /** Calls on what it makes in the folder for temporary files fail too: files without names, and with names that nobody knows before. */
   readonly spills?: boolean;
+  /** Calls on its sockets fail too. */
+  readonly sockets?: boolean;
   /** Exit codes of success; default 0. */
   readonly done?: readonly number[];
   /** What a failing call may lead to besides its own code. */

@@ -5,6 +5,7 @@ import { load, type SaveOptions, save, verify } from '../../../lib/index.js';
 import * as qemu from '../../support/qemuStream.js';
 import { BACKUPS } from './faultBackups.js';
 import { MACHINES } from './faultMachines.js';
+import { RUNNING_MACHINES } from './faultRunningMachines.js';
 import { nothing, type Operation, type Outcome, TEMPORARY, THREADS } from './faultOperation.js';
 import { makeKey } from './keys.js';
 import { KIB, MIB, mixedMemory, PAGE } from './memory.js';
@@ -453,4 +454,5 @@ export const OPERATIONS: readonly Operation[] = [
   },
   ...BACKUPS,
   ...MACHINES,
+  ...RUNNING_MACHINES,
 ];

@@ -12,10 +12,10 @@
  * or the file system is full, the rest is stored while it stands still. So a machine that writes faster than it can be
  * followed has a longer pause, and a right image.
  */
-import { fstatSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { Geometry } from '../formats/vmsnap/geometry.js';
 import { VmsnapError } from '../native/errors.js';
+import { openFileStats } from '../native/fileStats.js';
 import { type GuardedFile, SourceGuard } from './files/sourceGuard.js';
 import type { ChangesJob, ChangesResult } from './pipeline/changesWorker.js';
 import type { CommitShared } from './pipeline/commitLine.js';
@@ -162,7 +162,7 @@ class LiveSave {
   }
 
   #sizes(): number[] {
-    return this.#inputs.files.map(({ fd }) => fstatSync(fd).size);
+    return this.#inputs.files.map((file) => openFileStats(file).size);
   }
 
   /** Writing moves no size: a file that has another one is not the machine's memory any more, or no longer all of it. */

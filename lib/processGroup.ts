@@ -65,7 +65,12 @@ async function waitFor(child: ChildProcess, program: string, options: ProgramOpt
   const take = (text: string): void => {
     output = (output + text).slice(-OUTPUT_MAX_LENGTH);
   };
-  for (const stream of [child.stdout, child.stderr]) stream?.setEncoding('utf8').on('data', take);
+  // Its output is for messages: what cannot be read of it is missing there.
+  for (const stream of [child.stdout, child.stderr])
+    stream
+      ?.setEncoding('utf8')
+      .on('data', take)
+      .on('error', () => {});
   let stopReason: unknown;
   let killTimer: NodeJS.Timeout | undefined;
   const stop = (reason: unknown): void => {

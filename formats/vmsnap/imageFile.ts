@@ -6,9 +6,8 @@
  * and nothing is allocated that SPEC.md's limits and the file's length do not allow.
  */
 
-import { fstatSync } from 'node:fs';
 import { native } from '../../native/binding.js';
-import { withSystemErrors } from '../../native/errors.js';
+import { openFileStats } from '../../native/fileStats.js';
 import { readUpTo } from '../readUpTo.js';
 import { corrupt, unsupported } from './corrupt.js';
 import { decodeCountedRecord } from './countedRecord.js';
@@ -197,7 +196,7 @@ export function checkSealed(record: Buffer, prefix: RecordPrefix, path: string):
 }
 
 function readTailRecords(file: ImageFd, head: ImageHead) {
-  const fileBytes = withSystemErrors('look at', file.path, () => fstatSync(file.fd).size);
+  const fileBytes = openFileStats(file).size;
   const footerOffset = fileBytes - FOOTER_BYTES;
   if (footerOffset < startManifestEnd(head.header)) throw corrupt(file.path, fileBytes, 'truncated: no footer');
   const footerBytes = readExactly(file, footerOffset, FOOTER_BYTES, 'the footer');

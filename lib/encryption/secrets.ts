@@ -176,6 +176,8 @@ function runCommand(command: string, signal: AbortSignal | undefined): Promise<s
       if (length <= SECRET_MAX_BYTES) parts.push(part);
       else child.kill();
     });
+    // A part of a passphrase is another one, which nobody knows.
+    child.stdout.on('error', ({ message }) => reject(keyError(commandFault(`cannot be heard: ${message}`))));
     child.on('error', (error) => reject(signal?.aborted ? signal.reason : keyError(commandFault(error.message))));
     child.on('close', (code, killedBy) => {
       if (code === 0 && length <= SECRET_MAX_BYTES) resolve(Buffer.concat(parts).toString());

@@ -10,7 +10,7 @@ import { HUGETLBFS_MAGIC, native } from '../../native/binding.js';
 import { errnoError, VmsnapError, withSystemErrors, wrapSystemError } from '../../native/errors.js';
 import { openFileStats } from '../../native/fileStats.js';
 import { isBusy } from './fileLock.js';
-import { syncFile, syncFolder } from './replacementFile.js';
+import { changeNames, syncFile, syncFolder } from './replacementFile.js';
 
 export class InPlaceTarget {
   readonly fd: number;
@@ -104,14 +104,11 @@ export class InPlaceTarget {
   /** The load is whole: syncs, and takes the marker away. */
   async finish(): Promise<void> {
     await syncFile(this.fd, this.path);
-    try {
-      unlinkSync(this.#markerPath);
-    } catch (error) {
-      throw wrapSystemError(error, 'remove the marker', this.#markerPath);
-    }
-    this.#open = false;
-    closeSync(this.fd);
-    await syncFolder(dirname(this.path));
+    await changeNames(dirname(this.path), () => {
+      withSystemErrors('remove the marker', this.#markerPath, () => unlinkSync(this.#markerPath));
+      this.#open = false;
+      closeSync(this.fd);
+    });
   }
 
   /** After a failure: a target that was made here goes, one that was written to keeps its marker. */

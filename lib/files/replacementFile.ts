@@ -84,10 +84,11 @@ export class ReplacementFile {
       throw wrapSystemError(error, 'write to', this.path);
     }
     check?.();
-    this.#rename();
-    this.#open = false;
-    closeSync(this.fd);
-    await syncFolder(dirname(this.#finalPath));
+    await changeNames(dirname(this.#finalPath), () => {
+      this.#rename();
+      this.#open = false;
+      closeSync(this.fd);
+    });
   }
 
   #rename(): void {
@@ -219,11 +220,17 @@ function removeStale(temporaryPath: string, path: string): void {
   }
 }
 
-export async function syncFolder(folder: string): Promise<void> {
+export function syncFolder(folder: string): Promise<void> {
+  return changeNames(folder, () => {});
+}
+
+/** Changes names in a folder, and syncs it. A folder that cannot be opened is found out before anything is changed. */
+export async function changeNames(folder: string, change: () => void): Promise<void> {
   const fd = withSystemErrors('open the folder', folder, () =>
     openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY),
   );
   try {
+    change();
     await syncFd(fd);
   } catch (error) {
     // Some network file systems cannot sync a folder; the rename stands all the same.

@@ -5,9 +5,10 @@
  * someone opens it so. That is the only sure sign: a store through a mapping moves no time stamp. Size and mtime are
  * compared as well, because a change of them proves a torn source.
  */
-import { fstatSync, type Stats } from 'node:fs';
+import type { Stats } from 'node:fs';
 import { native } from '../../native/binding.js';
-import { VmsnapError, withSystemErrors } from '../../native/errors.js';
+import { VmsnapError } from '../../native/errors.js';
+import { openFileStats } from '../../native/fileStats.js';
 import type { Warning } from '../types.js';
 import { findWriters } from './writers.js';
 
@@ -30,7 +31,7 @@ export class SourceGuard {
   /** `frozen`: the caller vouches for the source; only size and mtime are compared. */
   constructor(files: readonly GuardedFile[], frozen: boolean, onWarning: (warning: Warning) => void) {
     this.#files = files.filter((file, i) => files.findIndex((other) => other.fd === file.fd) === i);
-    this.#before = this.#files.map(statsOf);
+    this.#before = this.#files.map(openFileStats);
     this.#onWarning = onWarning;
     if (frozen) return;
     for (const [i, file] of this.#files.entries()) this.#lease(file, this.#before[i]!);
@@ -90,7 +91,7 @@ export class SourceGuard {
    */
   finish(): boolean {
     this.#poll();
-    for (const [i, file] of this.#files.entries()) requireUnchanged(file, this.#before[i]!, statsOf(file));
+    for (const [i, file] of this.#files.entries()) requireUnchanged(file, this.#before[i]!, openFileStats(file));
     this.close();
     return this.#mayHaveChanged;
   }
@@ -115,8 +116,4 @@ function requireUnchanged(file: GuardedFile, before: Stats, after: Stats): void 
       hint: 'nothing was saved; pause the machine and save again',
     },
   );
-}
-
-function statsOf({ fd, path }: GuardedFile): Stats {
-  return withSystemErrors('look at', path, () => fstatSync(fd));
 }

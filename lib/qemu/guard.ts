@@ -58,8 +58,19 @@ export class Guard {
     return new Guard(child);
   }
 
-  order(order: GuardOrder): void {
-    this.#child.stdin!.write(`${JSON.stringify(order)}\n`);
+  /** @throws FAILED where it cannot be told: it is gone, or is made to go, for it would take the end of the pipe for that of vmsnap. */
+  order(order: GuardOrder): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#child.stdin!.write(`${JSON.stringify(order)}\n`, (error) => {
+        if (error === null || error === undefined) return resolve();
+        this.#child.kill('SIGKILL');
+        reject(
+          new VmsnapError('FAILED', `the process that guards the machine is lost: ${error.message}`, {
+            hint: 'save again; without a guard a machine is not stopped',
+          }),
+        );
+      });
+    });
   }
 
   /** The last order goes on to hold if anything is left to do. */
@@ -85,6 +96,7 @@ function ready(child: ChildProcess, signal: AbortSignal): Promise<void> {
     };
     signal.addEventListener('abort', settle(onAbort), { once: true });
     child.once('error', (error) => settle(() => fail(error.message))());
+    child.stdout!.once('error', (error) => settle(() => fail(error.message))());
     child.once('exit', (code, name) => settle(() => fail(`it ended with ${code ?? name}`))());
     child.stdout!.once('data', settle(resolve));
   });

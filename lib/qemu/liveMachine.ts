@@ -327,7 +327,7 @@ export class LiveMachine {
   /** Until the machine has been told to go on, the guard is to see to that: a crawling migration might still be over too soon. */
   async #askLayout(): Promise<Layout> {
     await this.#planSettings('crawl');
-    this.#tellGuard({ resume: true });
+    await this.#chargeGuard({ resume: true });
     this.#socket = this.#openSocket();
     const { fd } = await this.#migrate();
     const opened = await this.#withQemusWords(openQemuPipe(new PipeInput(fd, this.#peer.path, this.signal)));
@@ -399,7 +399,7 @@ export class LiveMachine {
   async #freeze(): Promise<void> {
     if (this.#agent === undefined) return;
     await this.#unlessStopped(this.#agent.requireThawed());
-    this.#tellGuard({ thaw: true });
+    await this.#chargeGuard({ thaw: true });
     try {
       this.#frozenFileSystems = await this.#unlessStopped(this.#agent.freeze());
     } catch (error) {
@@ -413,7 +413,7 @@ export class LiveMachine {
   async #stop(): Promise<void> {
     this.signal.throwIfAborted();
     if (!this.#facts.isRunning) return;
-    this.#tellGuard({ resume: true });
+    await this.#chargeGuard({ resume: true });
     this.#stoppedAt = performance.now();
     const { maxPauseSeconds } = this.#options.machine ?? {};
     if (maxPauseSeconds !== undefined) {
@@ -449,7 +449,7 @@ export class LiveMachine {
 
   async #migrate(): Promise<Connection> {
     this.#hasSettings = true;
-    this.#tellGuard({ restore: this.#settings.restore });
+    await this.#chargeGuard({ restore: this.#settings.restore });
     for (const { command, args } of this.#settings.set) await this.#unlessStopped(this.#peer.execute(command, args));
     const socket = this.#socket!;
     const connection = await this.#connect(socket);
@@ -495,8 +495,11 @@ export class LiveMachine {
       await this.#peer.execute('migrate', { uri: `unix:${path}` });
     } catch (error) {
       if (error instanceof QmpRefusal) throw error;
-      const answer = await this.#peer.execute('query-migrate');
-      if (!isActive(textOf(answer, 'status')) && textOf(answer, 'status') !== 'completed') throw error;
+      const migration = textOf(await this.#peer.execute('query-migrate'), 'status');
+      if (isActive(migration)) return;
+      // A migration that is over may be an earlier one, after which the machine has run.
+      const status = textOf(await this.#peer.execute('query-status'), 'status');
+      if (migration !== 'completed' || status !== 'postmigrate') throw error;
     }
   }
 
@@ -826,9 +829,15 @@ export class LiveMachine {
     this.#connection = undefined;
   }
 
-  #tellGuard(change: Partial<GuardOrder>): void {
+  /** Before what it is to put right. @throws FAILED if there is nobody to hear it. */
+  async #chargeGuard(change: Partial<GuardOrder>): Promise<void> {
     this.#order = { ...this.#order, ...change };
-    this.#guard?.order(this.#order);
+    await this.#guard?.order(this.#order);
+  }
+
+  /** Of what is done. Without a guard it is done all the same. */
+  #tellGuard(change: Partial<GuardOrder>): void {
+    this.#chargeGuard(change).catch(() => {});
   }
 
   async #withQemusWords<T>(work: Promise<T>): Promise<T> {

@@ -5,6 +5,7 @@
  */
 import { closeSync, fstatSync, openSync, readFileSync, type Stats } from 'node:fs';
 import { VmsnapError } from '../../native/errors.js';
+import { openFileStats } from '../../native/fileStats.js';
 import { findWriters, isWriter } from '../files/writers.js';
 import type { MachineFacts, MemoryBackend } from './machineFacts.js';
 import { isAtLeast } from './qemuVersion.js';
@@ -58,16 +59,17 @@ export function closeFiles(files: readonly OpenMemoryFile[]): void {
 
 /** @returns why it cannot be read. */
 function openMemoryFile(backend: MemoryBackend, path: string): OpenMemoryFile | string {
-  let fd: number;
+  let fd: number | undefined;
+  let fault: string | undefined;
   try {
     fd = openSync(path, 'r');
+    fault = fileFault(fstatSync(fd), backend, path);
+    if (fault === undefined) return { backend, fd, path };
   } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code;
-    return code === 'ENOENT' ? `the memory file ${path} is gone` : `the memory file ${path} may not be read (${code})`;
+    const { code } = error as NodeJS.ErrnoException;
+    fault = code === 'ENOENT' ? `the memory file ${path} is gone` : `the memory file ${path} may not be read (${code})`;
   }
-  const fault = fileFault(fstatSync(fd), backend, path);
-  if (fault === undefined) return { backend, fd, path };
-  closeSync(fd);
+  if (fd !== undefined) closeSync(fd);
   return fault;
 }
 
@@ -94,7 +96,7 @@ export function requireMapped(files: readonly OpenMemoryFile[], processId: numbe
     return;
   }
   for (const { fd, path } of files) {
-    if (isWriter(processId, fstatSync(fd))) continue;
+    if (isWriter(processId, openFileStats({ fd, path }))) continue;
     throw new VmsnapError('GUEST', `${path} is not the memory of the machine: its process does not have it open`, {
       path,
       hint: 'was the file replaced while the machine ran? Without it (moved away), the memory is read through QEMU',

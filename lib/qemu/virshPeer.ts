@@ -77,7 +77,10 @@ export function virsh(words: readonly string[], path: string, limitSeconds: numb
       output += text;
       if (output.length > ANSWER_MAX_LENGTH) fail(`virsh answers for ${path} with more than 64 MiB`);
     });
+    child.stdout.on('error', ({ message }) => fail(`what virsh answers for ${path} cannot be read: ${message}`));
     child.stderr.setEncoding('utf8').on('data', (text: string) => (errors = (errors + text).slice(-16_384)));
+    // Words for a message.
+    child.stderr.on('error', () => {});
     child.on('error', (error: NodeJS.ErrnoException) =>
       fail(
         `cannot start virsh for ${path}: ${error.code ?? error.message}`,

@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process';
 import { accessSync, closeSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
-import { VmsnapError } from '../../native/errors.js';
+import { VmsnapError, wrapSystemError } from '../../native/errors.js';
 import type { StartUnwrapping } from './unwrapping.js';
 
 const STDERR_KEPT_CHARACTERS = 500;
@@ -44,6 +44,11 @@ function outcome(child: ReturnType<typeof spawn>, program: Program, path: string
     said = (said + text).slice(-STDERR_KEPT_CHARACTERS);
   });
   return new Promise((resolve, reject) => {
+    // Some say in words alone that what they gave is not all.
+    child.stderr!.once('error', (error) => {
+      child.kill('SIGKILL');
+      reject(wrapSystemError(error, `read what ${program.name} says of`, path));
+    });
     child.once('error', ({ message }) => reject(new VmsnapError('FAILED', `${program.name}: ${message}`, { path })));
     child.once('close', (code, signal) => {
       const text = printable(said);

@@ -53,6 +53,8 @@ const CODES: Readonly<Record<ErrorName, readonly number[]>> = {
   EINTR: [20],
   EAGAIN: [11, 20],
 };
+/** What has no path that says anything to people. */
+const NAMED_OTHERWISE = /standard (in|out)put|the passphrase command|QEMU's migration socket/;
 /** On these, EIO lasts: on calls in front, in the middle and at the end. */
 const LASTING: readonly ErrorName[] = ['EIO', 'ENOSPC'];
 /** After a failure of these, something is to be removed. */
@@ -91,7 +93,7 @@ async function faultOf(
     // With --json an error is an object.
     if (!/^vmsnap: (error|warning): .+/m.test(stderr) && !stdout.includes('"vmsnap.error"'))
       return `exit code ${code}, and no error is told: ${told}`;
-    if (!told.includes(folder.folder) && !/standard (in|out)put/.test(told)) return `no file is named: ${told}`;
+    if (!told.includes(folder.folder) && !NAMED_OTHERWISE.test(told)) return `no file is named: ${told}`;
   }
   const fault = await operation.check(folder, outcome);
   return fault === undefined ? undefined : `exit code ${code}: ${fault}: ${told}`;
@@ -280,7 +282,8 @@ function drawn(): readonly Operation[] {
 }
 
 for (const operation of drawn()) {
-  needing(missingCompiler() ?? operation.missing)(`${operation.name}: short and interrupted reads and writes change nothing`, async (t) => {
+  const test = needing(missingCompiler() ?? operation.missing);
+  test(`${operation.name}: short and interrupted reads and writes change nothing`, async (t) => {
     t.timeout(600_000);
     const folder = await setting(t, operation);
     const library = compileLibrary(folder);

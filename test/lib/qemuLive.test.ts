@@ -3,7 +3,7 @@
  * every way, has memory plugged in meanwhile. Whatever becomes of the save, the machine runs, and an image that is there is
  * what the memory was when the machine stood still.
  */
-import { existsSync, readFileSync, unlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, unlinkSync, writeFileSync } from 'node:fs';
 import test from 'ava';
 import { load, openImage, save } from '../../lib/index.js';
 import { failsWith, sameBytes } from './support/expect.js';
@@ -51,6 +51,35 @@ test('what the machine wrote meanwhile is in the image; it is stopped once, and 
     ],
   );
 });
+
+test('a guard that is lost before the stop: nothing is asked of the machine', async (t) => {
+  const onCommand = (command: string): void => {
+    if (command !== 'query-migrate-parameters') return;
+    for (const processId of guards()) process.kill(processId, 'SIGKILL');
+    // Until it is gone: what is sent to it is lost then, and not only unread.
+    while (guards().length > 0);
+  };
+  const { qemu, image, save } = await liveQemuStage(t, { onCommand });
+  await failsWith(t, 'FAILED', save(), /the process that guards the machine is lost/);
+  t.false(qemu.wasStopped);
+  t.false(qemu.log.includes('migrate'));
+  t.false(existsSync(image));
+  await runsInTheEnd(t, qemu);
+});
+
+/** Processes that this one has started as guards, and that live. */
+function guards(): number[] {
+  const processes = readdirSync('/proc').filter((name) => /^\d+$/.test(name));
+  return processes.map(Number).filter((processId) => {
+    try {
+      const [, , state, parent] = /^(\d+) \(.*\) (\S) (\d+)/.exec(readFileSync(`/proc/${processId}/stat`, 'latin1'))!;
+      const words = readFileSync(`/proc/${processId}/cmdline`, 'latin1');
+      return Number(parent) === process.pid && state !== 'Z' && words.includes('guardMain');
+    } catch {
+      return false;
+    }
+  });
+}
 
 test('a machine that has written all of its memory: a longer pause, and a right image', async (t) => {
   const made = await liveQemuStage(t, {}, RAM_PAGES);

@@ -153,6 +153,20 @@ for (const stream of STREAM_FAULTS) {
   });
 }
 
+test('a connection that is lost while a migration is ordered: QEMU is asked what it does, and an earlier one is not taken for it', async (t) => {
+  const { qemu, image, save } = await stage(t);
+  await save();
+  qemu.script = { command: 'migrate', fault: 'close', from: 2 };
+  const started = performance.now();
+  await failsWith(t, 'GUEST', save({ answerSeconds: 60 }, { force: true }), /the connection to QEMU on .* is lost/);
+  t.true(performance.now() - started < 30_000);
+  await runsInTheEnd(t, qemu);
+  qemu.script = { command: 'migrate', fault: 'mute', from: 3 };
+  await save({}, { force: true });
+  t.true((await verify(image, { threads: 1 })).intact);
+  await runsInTheEnd(t, qemu);
+});
+
 test("a failed migration is told in QEMU's words", async (t) => {
   const { save } = await stage(t, { stream: 'closes-in-ram' });
   await failsWith(t, 'GUEST', save(), /scripted failure/);

@@ -34,6 +34,8 @@ export class QemuProcess {
       this.#words = (this.#words + bytes.toString('utf8')).slice(-WORDS_MAX_LENGTH);
       onOutput?.(bytes);
     });
+    // The machine runs all the same.
+    child.stderr!.on('error', () => {});
     this.ended = endOf(child).then((end) => {
       this.#end = end;
       return end;

@@ -147,6 +147,7 @@ function backup(name: string, fullEvery: number, isChain: boolean, remaining: re
       ...inStore.map((each) => `store${each}`),
       ...['memory', 'backup.toml', 'metrics', 'metrics/web1.prom', 'metrics/.web1.prom.vmsnap-tmp'],
     ],
+    sockets: true,
     done: [0, WARNINGS],
     keeps: ['store/.vmsnap.lock', 'other-store/.vmsnap.lock'],
     check: backupFault(remaining),

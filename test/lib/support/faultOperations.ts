@@ -1,12 +1,14 @@
 /** The commands whose system calls fail (faults.test.ts): what they work on, what they may say, and what must be there afterwards. */
+import { execFileSync } from 'node:child_process';
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { load, type SaveOptions, save, verify } from '../../../lib/index.js';
+import { type KeySources, load, type SaveOptions, save, verify } from '../../../lib/index.js';
+import { findProgram } from '../../guest/availability.js';
 import * as qemu from '../../support/qemuStream.js';
 import { BACKUPS } from './faultBackups.js';
 import { MACHINES } from './faultMachines.js';
-import { RUNNING_MACHINES } from './faultRunningMachines.js';
 import { nothing, type Operation, type Outcome, TEMPORARY, THREADS } from './faultOperation.js';
+import { RUNNING_MACHINES } from './faultRunningMachines.js';
 import { makeKey } from './keys.js';
 import { KIB, MIB, mixedMemory, PAGE } from './memory.js';
 import { makeFifo } from './pipes.js';
@@ -60,6 +62,16 @@ async function withKey(folder: Workspace): Promise<void> {
   await save(folder.path('memory'), folder.path('sealed'), { ...GEOMETRY, encryption });
 }
 
+async function withPassphrase(folder: Workspace): Promise<void> {
+  await writeInputs(folder);
+  writeFileSync(folder.path('passphrase'), 'correct horse battery staple\n', { mode: 0o600 });
+}
+
+async function withCompressed(folder: Workspace): Promise<void> {
+  await writeInputs(folder);
+  execFileSync('xz', ['-k', folder.path('memory')]);
+}
+
 async function withDamage(folder: Workspace): Promise<void> {
   await writeInputs(folder);
   const image = readFileSync(folder.path('good-image'));
@@ -108,8 +120,14 @@ function imageCheck(name = 'image', old = 'old-image'): Operation['check'] {
   };
 }
 
+function keysIn(folder: Workspace): KeySources | undefined {
+  const [key, passphraseFile] = [folder.path('key'), folder.path('passphrase')];
+  if (existsSync(key)) return { identityFiles: [key] };
+  return existsSync(passphraseFile) ? { passphraseFile } : undefined;
+}
+
 async function imageFault(folder: Workspace, name: string): Promise<string | undefined> {
-  const keys = existsSync(folder.path('key')) ? { identityFiles: [folder.path('key')] } : undefined;
+  const keys = keysIn(folder);
   if (!(await verify(folder.path(name), { keys })).intact) return 'the image is damaged';
   await load(folder.path(name), folder.path('check'), { force: true, keys });
   const right = readFileSync(folder.path('check')).equals(MEMORY);
@@ -183,6 +201,7 @@ const LOAD = ['load', '--quiet', '--force', ...THREADS];
 const TARGET_FILES = ['', 'target', '.target.vmsnap-tmp'];
 const CORRUPT = 14;
 const BASE_MISMATCH = 16;
+const KEY = 12;
 
 export const OPERATIONS: readonly Operation[] = [
   {
@@ -274,6 +293,31 @@ export const OPERATIONS: readonly Operation[] = [
       ...[folder.path('memory'), folder.path('image')],
     ],
     files: [...IMAGE_FILES, 'memory', 'recipients'],
+    check: imageCheck(),
+    reset: resetImage,
+  },
+  {
+    name: 'save, encrypted with what a command says',
+    prepare: withPassphrase,
+    args: (folder) => [
+      ...[...SAVE, '--passphrase-command', `cat ${folder.path('passphrase')}`],
+      ...[folder.path('memory'), folder.path('image')],
+    ],
+    files: ['passphrase'],
+    sockets: true,
+    codes: [KEY],
+    check: imageCheck(),
+    reset: resetImage,
+  },
+  {
+    name: 'save of a compressed file',
+    missing: findProgram('xz') === undefined ? 'there is no xz' : undefined,
+    prepare: withCompressed,
+    args: (folder) => [...SAVE, folder.path('memory.xz'), folder.path('image')],
+    files: [...IMAGE_FILES, 'memory.xz'],
+    sockets: true,
+    // The program reads it, and says what it could not.
+    codes: [CORRUPT],
     check: imageCheck(),
     reset: resetImage,
   },

@@ -88,7 +88,8 @@ async function machineFault(folder: Workspace): Promise<string | undefined> {
     const { status } = (await qmp.execute('query-status')) as { readonly status: string };
     const hasSettings = (await settingsOf(qmp)) === settings;
     if (status === 'running' && hasSettings) return undefined;
-    if (Date.now() > deadline) return hasSettings ? `the machine is ${status}` : 'the settings for migrations are others';
+    if (Date.now() > deadline)
+      return hasSettings ? `the machine is ${status}` : 'the settings for migrations are others';
     await sleep(POLL_MS);
   }
 }
@@ -139,7 +140,7 @@ function saving(name: string, isShared: boolean, ...more: readonly string[]): Op
 }
 
 export const RUNNING_MACHINES: readonly Operation[] = [
-  saving('save of a machine', true),
+  saving('save of a machine', true, '--while-paused', 'echo paused'),
   saving('save of a machine, live', true, '--live'),
   saving('save of a machine, all in its stream', false),
 ];

@@ -13,7 +13,7 @@ import type { Workspace } from './workspace.js';
 
 const GUARD_MS = 150_000;
 const CAMPAIGN = process.env.VMSNAP_CAMPAIGN === '1';
-const FAULTS: readonly Fault[] = ['refuse', 'close', 'hang', 'garbage'];
+const FAULTS: readonly Fault[] = ['refuse', 'close', 'mute', 'hang', 'garbage'];
 const SIDE_BY_SIDE = 4;
 
 /** Short enough for a test that waits for their end. */

@@ -20,8 +20,11 @@ import {
   zeroPage,
 } from '../../support/qemuStream.js';
 
-/** refuse: a GenericError. unknown: a CommandNotFound. close: the connection is closed, and another is welcome. vanish: the socket is gone. */
-export type Fault = 'refuse' | 'unknown' | 'close' | 'hang' | 'garbage' | 'vanish';
+/**
+ * refuse: a GenericError. unknown: a CommandNotFound. close: the connection is closed, and another is welcome. mute: the same, but what was
+ * asked is done. vanish: the socket is gone.
+ */
+export type Fault = 'refuse' | 'unknown' | 'close' | 'mute' | 'hang' | 'garbage' | 'vanish';
 export type StreamFault = 'never-connects' | 'closes-in-ram' | 'hangs-in-ram' | 'closes-in-state' | 'garbage' | 'fails';
 
 export interface Script {
@@ -172,6 +175,10 @@ export class ScriptedQemu {
         refuse('CommandNotFound', `The command ${execute} has not been found`);
         return;
       case 'close':
+        client.destroy();
+        return;
+      case 'mute':
+        if (execute !== 'qom-get') this.#do(execute, args);
         client.destroy();
         return;
       case 'garbage':

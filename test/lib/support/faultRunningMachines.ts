@@ -12,6 +12,7 @@ import { findProgram } from '../../guest/availability.js';
 import { QmpClient } from '../../guest/qmp.js';
 import { type Operation, type Outcome, TEMPORARY, THREADS } from './faultOperation.js';
 import { MIB, mixedMemory } from './memory.js';
+import { ScriptedAgent } from './scriptedAgent.js';
 import type { Workspace } from './workspace.js';
 
 const MEMORY = mixedMemory(8 * MIB, 11);
@@ -32,6 +33,8 @@ interface RunningMachine {
   readonly qemu: ChildProcess;
   /** Beside the socket that vmsnap uses. */
   readonly qmp: QmpClient;
+  /** The machine runs no agent: this process does. */
+  readonly agent: ScriptedAgent;
   /** What it answered before the first save. */
   readonly settings: string;
 }
@@ -62,13 +65,15 @@ async function startMachine(folder: Workspace, isShared: boolean): Promise<void>
     { stdio: 'ignore' },
   );
   const qmp = await QmpClient.open(folder.path('second'), SETTLE_MS / 1000);
-  running.set(folder.folder, { qemu, qmp, settings: await settingsOf(qmp) });
+  const agent = await ScriptedAgent.start(folder.folder, { isRunning: true, log: [] });
+  running.set(folder.folder, { qemu, qmp, agent, settings: await settingsOf(qmp) });
 }
 
 async function endMachine(folder: Workspace): Promise<void> {
-  const { qemu, qmp } = running.get(folder.folder)!;
+  const { qemu, qmp, agent } = running.get(folder.folder)!;
   running.delete(folder.folder);
   qmp.close();
+  agent.close();
   const ended = once(qemu, 'exit');
   qemu.kill('SIGKILL');
   await ended;
@@ -82,14 +87,15 @@ async function settingsOf(qmp: QmpClient): Promise<string> {
 
 /** What the machine is not, and should be. Its guard may need a moment after vmsnap's end. */
 async function machineFault(folder: Workspace): Promise<string | undefined> {
-  const { qmp, settings } = running.get(folder.folder)!;
+  const { qmp, agent, settings: own } = running.get(folder.folder)!;
   const deadline = Date.now() + SETTLE_MS;
   for (;;) {
     const { status } = (await qmp.execute('query-status')) as { readonly status: string };
-    const hasSettings = (await settingsOf(qmp)) === settings;
-    if (status === 'running' && hasSettings) return undefined;
+    const hasSettings = (await settingsOf(qmp)) === own;
+    if (status === 'running' && hasSettings && agent.frozen === 0) return undefined;
+    const settings = hasSettings ? 'its own' : 'others';
     if (Date.now() > deadline)
-      return hasSettings ? `the machine is ${status}` : 'the settings for migrations are others';
+      return `the machine is ${status}, ${agent.frozen} file systems are frozen, the settings for migrations are ${settings}`;
     await sleep(POLL_MS);
   }
 }
@@ -120,14 +126,14 @@ function missingQemu(): string | undefined {
   return 'there is no qemu-system-x86_64';
 }
 
-function saving(name: string, isShared: boolean, ...more: readonly string[]): Operation {
+function saving(name: string, isShared: boolean, more: (folder: Workspace) => readonly string[] = () => []): Operation {
   return {
     name,
     missing: missingQemu(),
     prepare: (folder) => startMachine(folder, isShared),
     end: endMachine,
     args: (folder) => [
-      ...['save', '--quiet', '--force', '--segment-size', '1M', ...THREADS, ...more],
+      ...['save', '--quiet', '--force', '--segment-size', '1M', ...THREADS, ...more(folder)],
       ...[`qemu:${folder.path('qmp')}`, folder.path('image')],
     ],
     files: ['', 'image', '.image.vmsnap-tmp', 'memory', TEMPORARY],
@@ -140,7 +146,14 @@ function saving(name: string, isShared: boolean, ...more: readonly string[]): Op
 }
 
 export const RUNNING_MACHINES: readonly Operation[] = [
-  saving('save of a machine', true, '--while-paused', 'echo paused'),
-  saving('save of a machine, live', true, '--live'),
+  saving('save of a machine', true, () => ['--while-paused', 'echo paused']),
+  saving('save of a machine, live', true, () => ['--live']),
   saving('save of a machine, all in its stream', false),
+  {
+    ...saving('save of a machine, its file systems held still', true, (folder) => [
+      ...['--quiesce', '--agent', folder.path('agent')],
+    ]),
+    // Calls on its other files are those of the first one.
+    files: [TEMPORARY],
+  },
 ];

@@ -27,9 +27,12 @@ export interface AgentScript {
   readonly times?: number;
 }
 
+/** The agent runs when this does, and its commands stand in this log. */
+export type AgentsMachine = Pick<ScriptedQemu, 'isRunning' | 'log'>;
+
 export class ScriptedAgent {
   readonly socket: string;
-  readonly qemu: ScriptedQemu;
+  readonly qemu: AgentsMachine;
   script: AgentScript;
   frozen = 0;
   /** What there is to freeze. */
@@ -43,7 +46,7 @@ export class ScriptedAgent {
   readonly #waiting: Socket[] = [];
   readonly #server: Server;
 
-  private constructor(folder: string, qemu: ScriptedQemu, script: AgentScript) {
+  private constructor(folder: string, qemu: AgentsMachine, script: AgentScript) {
     this.socket = join(folder, 'agent');
     this.qemu = qemu;
     this.script = script;
@@ -55,7 +58,7 @@ export class ScriptedAgent {
   }
 
   /** What it is told stands in the log of the machine, in between what that is told. */
-  static async start(folder: string, qemu: ScriptedQemu, script: AgentScript = {}): Promise<ScriptedAgent> {
+  static async start(folder: string, qemu: AgentsMachine, script: AgentScript = {}): Promise<ScriptedAgent> {
     const agent = new ScriptedAgent(folder, qemu, script);
     await new Promise<void>((resolve) => agent.#server.listen(agent.socket, resolve));
     return agent;

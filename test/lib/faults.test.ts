@@ -54,7 +54,8 @@ const CODES: Readonly<Record<ErrorName, readonly number[]>> = {
   EAGAIN: [11, 20],
 };
 /** What has no path that says anything to people. */
-const NAMED_OTHERWISE = /standard (in|out)put|the passphrase command|QEMU's migration socket|the process that guards the machine/;
+const NAMED_OTHERWISE =
+  /standard (in|out)put|the passphrase command|QEMU's migration socket|the process that guards the machine/;
 /** On these, EIO lasts: on calls in front, in the middle and at the end. */
 const LASTING: readonly ErrorName[] = ['EIO', 'ENOSPC'];
 /** After a failure of these, something is to be removed. */

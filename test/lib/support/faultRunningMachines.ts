@@ -25,6 +25,8 @@ const ROM_BYTES = 64 * 1024;
 const HALT = Buffer.from([0xfa, 0xf4, 0xeb, 0xfd]);
 const FAILED = 1;
 const GUEST = 22;
+/** Of a live save: the memory file cannot be read, and why. */
+const UNSUPPORTED = 15;
 const SETTLE_MS = 30_000;
 const POLL_MS = 20;
 const ASKED = ['query-migrate-capabilities', 'query-migrate-parameters'];
@@ -139,7 +141,7 @@ function saving(name: string, isShared: boolean, more: (folder: Workspace) => re
     files: ['', 'image', '.image.vmsnap-tmp', 'memory', TEMPORARY],
     spills: true,
     sockets: true,
-    codes: [FAILED, GUEST],
+    codes: [FAILED, GUEST, UNSUPPORTED],
     check: savedFault,
     reset: resetSave,
   };

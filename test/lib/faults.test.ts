@@ -55,7 +55,7 @@ const CODES: Readonly<Record<ErrorName, readonly number[]>> = {
 };
 /** What has no path that says anything to people. */
 const NAMED_OTHERWISE =
-  /standard (in|out)put|the passphrase command|QEMU's migration socket|the process that guards the machine/;
+  /standard (in|out)put|the passphrase command|QEMU's migration socket|QEMU ended with|the process that guards the machine/;
 /** On these, EIO lasts: on calls in front, in the middle and at the end. */
 const LASTING: readonly ErrorName[] = ['EIO', 'ENOSPC'];
 /** After a failure of these, something is to be removed. */
@@ -124,9 +124,14 @@ async function leftoverFault(
   return still.length === 0 ? undefined : `the next run leaves ${still}`;
 }
 
-/** What is no longer known for our own file must stay. */
+/** What is no longer known for our own file must stay, and a folder that cannot be looked into. */
 function hindersRemoval({ call, lasts, unlinkFails }: Injection): boolean {
-  return unlinkFails === true || call.startsWith('unlink') || call === 'rmdir' || (lasts === true && /stat/.test(call));
+  return (
+    unlinkFails === true ||
+    call.startsWith('unlink') ||
+    call === 'rmdir' ||
+    (lasts === true && /stat|getdents/.test(call))
+  );
 }
 
 /** Every failure there is to try. */

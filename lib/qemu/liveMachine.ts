@@ -791,7 +791,8 @@ export class LiveMachine {
   /** Where the stream broke off, QEMU may say why. */
   async cause(error: unknown): Promise<unknown> {
     if (!(error instanceof VmsnapError) || this.#connection === undefined || this.#migrationDone) return error;
-    if (error.path !== this.#peer.path) return error;
+    // What the system says here is not QEMU's doing, and QEMU, which waits to be read, answers nothing.
+    if (error.path !== this.#peer.path || error.code !== 'CORRUPT') return error;
     try {
       // One that has failed does not wait for its stream to be read, and answers.
       const answer = await this.#peer.execute('query-migrate', undefined, FAILURE_SECONDS);

@@ -794,8 +794,8 @@ export class LiveMachine {
     // What the system says here is not QEMU's doing, and QEMU, which waits to be read, answers nothing.
     if (error.path !== this.#peer.path || error.code !== 'CORRUPT') return error;
     try {
-      // One that has failed does not wait for its stream to be read, and answers.
-      const answer = await this.#peer.execute('query-migrate', undefined, FAILURE_SECONDS);
+      // One that has failed does not wait for its stream to be read, and answers. One that waits holds up the machine: it is asked once.
+      const answer = await this.#peer.executeOnce('query-migrate', FAILURE_SECONDS);
       const status = textOf(answer, 'status');
       if (status !== 'failed' && status !== 'cancelled') return error;
       return migrationFailed(this.#peer, status, textOf(answer, 'error-desc'));

@@ -59,6 +59,11 @@ export class SteadyPeer implements QmpPeer {
     return await this.#peer.execute(command, args, limitSeconds);
   }
 
+  /** Through the connection that there is, and not again: for what may go without an answer. */
+  executeOnce(command: string, limitSeconds: number): Promise<unknown> {
+    return this.#peer.execute(command, undefined, limitSeconds);
+  }
+
   close(): void {
     this.#peer.close();
   }

@@ -166,10 +166,11 @@ function sample(every: readonly Injection[], operation: Operation): readonly Inj
   return [...drawn];
 }
 
-const withStrace = needing(missingStrace() ?? missingCompiler());
+const MISSING = missingStrace() ?? missingCompiler();
+const withStrace = needing(MISSING);
 
 for (const operation of CHOSEN) {
-  const test = needing(missingStrace() ?? missingCompiler() ?? operation.missing);
+  const test = needing(MISSING ?? operation.missing);
   test(`${operation.name}: a system call that fails is an error, or does not matter`, async (t) => {
     t.timeout(CAMPAIGN_MS_MAX);
     const folder = await setting(t, operation);

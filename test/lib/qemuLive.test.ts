@@ -67,20 +67,6 @@ test('a guard that is lost before the stop: nothing is asked of the machine', as
   await runsInTheEnd(t, qemu);
 });
 
-/** Processes that this one has started as guards, and that live. */
-function guards(): number[] {
-  const processes = readdirSync('/proc').filter((name) => /^\d+$/.test(name));
-  return processes.map(Number).filter((processId) => {
-    try {
-      const [, , state, parent] = /^(\d+) \(.*\) (\S) (\d+)/.exec(readFileSync(`/proc/${processId}/stat`, 'latin1'))!;
-      const words = readFileSync(`/proc/${processId}/cmdline`, 'latin1');
-      return Number(parent) === process.pid && state !== 'Z' && words.includes('guardMain');
-    } catch {
-      return false;
-    }
-  });
-}
-
 test('a machine that has written all of its memory: a longer pause, and a right image', async (t) => {
   const made = await liveQemuStage(t, {}, RAM_PAGES);
   const { run } = await made.save();
@@ -231,3 +217,17 @@ const STEPS: readonly (readonly [string, number])[] = [
   ['migrate-set-parameters', 4],
 ];
 testFaults(STEPS, liveQemuStage, hasStoppedMemory);
+
+/** Processes that this one has started as guards, and that live. */
+function guards(): number[] {
+  const processes = readdirSync('/proc').filter((name) => /^\d+$/.test(name));
+  return processes.map(Number).filter((processId) => {
+    try {
+      const [, , state, parent] = /^(\d+) \(.*\) (\S) (\d+)/.exec(readFileSync(`/proc/${processId}/stat`, 'latin1'))!;
+      const words = readFileSync(`/proc/${processId}/cmdline`, 'latin1');
+      return Number(parent) === process.pid && state !== 'Z' && words.includes('guardMain');
+    } catch {
+      return false;
+    }
+  });
+}

@@ -3,7 +3,7 @@ import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync 
 import { fileURLToPath } from 'node:url';
 import { loadMachine } from '../../../lib/index.js';
 import { type ForgedMachine, forgeMachine, MACHINE_TYPE, MEMORY_BYTES } from '../../support/machineImage.js';
-import { type Operation, type Outcome, TEMPORARY, THREADS } from './faultOperation.js';
+import { emptyTemporary, leftUntold, type Operation, type Outcome, TEMPORARY, THREADS } from './faultOperation.js';
 import { sameFolders } from './sameFolders.js';
 import type { Workspace } from './workspace.js';
 
@@ -46,8 +46,9 @@ function resetMachine(folder: Workspace): void {
 }
 
 /** A machine never runs on wrong memory or a wrong state, and what was made for it goes. */
-async function resumeFault(folder: Workspace, { done, stderr }: Outcome): Promise<string | undefined> {
-  const left = readdirSync(folder.path(TEMPORARY)).filter((name) => !stderr.includes(name));
+async function resumeFault(folder: Workspace, outcome: Outcome): Promise<string | undefined> {
+  const { done } = outcome;
+  const left = leftUntold(folder, outcome);
   const commands = logged(folder, 'commands')?.toString().split('\n') ?? [];
   if (done && !commands.includes('cont')) return 'success is reported, and no machine runs';
   if (left.length > 0) return `left behind, and not told: ${left}`;
@@ -66,8 +67,7 @@ function logged(folder: Workspace, name: string): Buffer | undefined {
 function resetResume(folder: Workspace): void {
   rmSync(folder.path('log'), { recursive: true, force: true });
   mkdirSync(folder.path('log'));
-  for (const name of readdirSync(folder.path(TEMPORARY)))
-    rmSync(folder.path(`${TEMPORARY}/${name}`), { recursive: true });
+  emptyTemporary(folder);
 }
 
 const NEW_FOLDER = '.machine.vmsnap-tmp';

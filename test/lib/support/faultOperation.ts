@@ -1,4 +1,5 @@
 /** A command whose system calls fail (faults.test.ts). */
+import { readdirSync, rmSync } from 'node:fs';
 import type { Workspace } from './workspace.js';
 
 /** More than one would not lead to other calls. */
@@ -48,3 +49,13 @@ export interface Operation {
 export const TEMPORARY = 'tmp';
 
 export const nothing = () => {};
+
+/** What is in it, and is not told. */
+export function leftUntold(folder: Workspace, { stderr }: Outcome): string[] {
+  return readdirSync(folder.path(TEMPORARY)).filter((name) => !stderr.includes(name));
+}
+
+export function emptyTemporary(folder: Workspace): void {
+  for (const name of readdirSync(folder.path(TEMPORARY)))
+    rmSync(folder.path(`${TEMPORARY}/${name}`), { recursive: true });
+}

@@ -5,12 +5,12 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { copyFileSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { load, save, verify } from '../../../lib/index.js';
 import { findProgram } from '../../guest/availability.js';
 import { QmpClient } from '../../guest/qmp.js';
-import { type Operation, type Outcome, TEMPORARY, THREADS } from './faultOperation.js';
+import { emptyTemporary, leftUntold, type Operation, type Outcome, TEMPORARY, THREADS } from './faultOperation.js';
 import { MIB, mixedMemory } from './memory.js';
 import { ScriptedAgent } from './scriptedAgent.js';
 import type { Workspace } from './workspace.js';
@@ -102,14 +102,14 @@ async function machineFault(folder: Workspace): Promise<string | undefined> {
   }
 }
 
-async function savedFault(folder: Workspace, { done, stderr }: Outcome): Promise<string | undefined> {
+async function savedFault(folder: Workspace, outcome: Outcome): Promise<string | undefined> {
   const fault = await machineFault(folder);
   if (fault !== undefined) return fault;
-  const left = readdirSync(folder.path(TEMPORARY)).filter((name) => !stderr.includes(name));
+  const left = leftUntold(folder, outcome);
   if (left.length > 0) return `left behind, and not told: ${left}`;
   const image = folder.path('image');
   if (readFileSync(image).equals(readFileSync(folder.path('old-image'))))
-    return done ? 'success is reported, and the image is the old one' : undefined;
+    return outcome.done ? 'success is reported, and the image is the old one' : undefined;
   if (!(await verify(image)).intact) return 'the image is damaged';
   await load(image, folder.path('check'), { region: BACKEND });
   const isRight = readFileSync(folder.path('check')).equals(MEMORY);
@@ -119,8 +119,7 @@ async function savedFault(folder: Workspace, { done, stderr }: Outcome): Promise
 
 function resetSave(folder: Workspace): void {
   copyFileSync(folder.path('old-image'), folder.path('image'));
-  for (const name of readdirSync(folder.path(TEMPORARY)))
-    rmSync(folder.path(`${TEMPORARY}/${name}`), { recursive: true });
+  emptyTemporary(folder);
 }
 
 function missingQemu(): string | undefined {
